@@ -1,0 +1,57 @@
+# Every word sets up what it needs from the lock files; a machine has to bring only Python >= 3.11 and make.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DATA   ?= tallycast-data
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench test-clients test-storm lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+run: $(VENV)/run.stamp ## Start the demo on http://127.0.0.1:8080 (first run installs everything)
+	$(BIN)/tallycast demo --data-dir $(DATA)
+
+test: $(VENV)/dev.stamp ## Run the test suite
+	$(BIN)/python -m pytest -n 2 -m "not clients and not storm" $(ARGS)
+
+check: $(VENV)/dev.stamp ## Format check, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## Apply the formatter and the linter's safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 minutes)
+	$(BIN)/python bench/run.py $(ARGS)
+
+test-clients: $(VENV)/clients.stamp ## Run other languages' clients and a browser against the server
+	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+
+test-storm: $(VENV)/dev.stamp ## kill -9 of tallycast and of PostgreSQL in the middle of a storm of receipts
+	$(BIN)/python -m pytest -m storm $(ARGS)
+
+lock: ## Renew the lock files from pyproject.toml (needs uv)
+	uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --group build pyproject.toml -o requirements.lock
+	uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean: ## Remove the virtual environment and caches, keep the data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/run.stamp: requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing tallycast (once) ..."
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	@echo "installing the development tools (once) ..."
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@

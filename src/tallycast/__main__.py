@@ -1,0 +1,3 @@
+from tallycast.cli import main
+
+main()

@@ -1,0 +1,96 @@
+"""Campaigns: recording those that another system sent."""
+
+import secrets
+import time
+from datetime import datetime
+
+import msgspec
+
+from tallycast import db
+from tallycast.channels import Channel
+from tallycast.errors import BadQuery, NotFound
+from tallycast.moments import parse_moment
+from tallycast.sql import load
+
+_SQL = load("campaigns")
+_MAX_TEXT = 500
+_MAX_CONTENT = 100_000
+_MAX_ID = 2**63 - 1
+_MAX_ID_DIGITS = 19
+
+
+class SentCampaign(msgspec.Struct, frozen=True, rename="camel"):
+    """What another system tells about a campaign; `date` is when it went out (RFC 3339)."""
+
+    campaign_name: str
+    channel_id: str = msgspec.field(name="channelID")
+    created_by: str = ""
+    sender_eid: str = msgspec.field(name="senderEID", default="")
+    subject: str = ""
+    content: str = ""
+    date: str | None = None
+    messages: list[msgspec.Raw] = []
+
+
+def make_id() -> int:
+    """A campaign's id: 43 bits of Unix milliseconds and 20 random ones, so that ids sort by creation."""
+    return (time.time_ns() // 1_000_000) << 20 | secrets.randbits(20)
+
+
+def parse_id(text: str) -> int:
+    """The id in a URL or parameter; NotFound where it cannot be one."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_ID_DIGITS and int(text) <= _MAX_ID):
+        raise NotFound(f"no campaign {text[:40]}")
+    return int(text)
+
+
+async def record(connection: db.Connection, app_id: str, channel: Channel, sent: SentCampaign) -> int:
+    """Record a campaign without messages; its id."""
+    _check_texts(sent)
+    campaign_id = make_id()
+    params = {
+        "app_id": app_id,
+        "campaign_id": campaign_id,
+        "channel_number": channel.channel_number,
+        "type": channel.type,
+        "name": sent.campaign_name,
+        "created_by": sent.created_by,
+        "sender_eid": sent.sender_eid,
+        "subject": sent.subject,
+        "content": sent.content,
+        "phone": channel.phone,
+        "channel_name": channel.channel_name,
+        "source_name": channel.source_name,
+        "dated": _parse_date(sent.date),
+    }
+    await db.execute(connection, _SQL["add_campaign"], params)
+    await db.execute(connection, _SQL["add_counts"], {"app_id": app_id, "campaign_id": campaign_id})
+    return campaign_id
+
+
+async def require(connection: db.Connection, app_id: str, campaign_id: int) -> None:
+    params = {"app_id": app_id, "campaign_id": campaign_id}
+    if not await db.fetch_rows(connection, _SQL["has_campaign"], params):
+        raise NotFound(f"no campaign {campaign_id}")
+
+
+def _parse_date(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    date = parse_moment(text, "date")
+    return date.replace(microsecond=date.microsecond // 1000 * 1000)
+
+
+def _check_texts(sent: SentCampaign) -> None:
+    if not sent.campaign_name.strip():
+        raise BadQuery.of("campaignName must not be empty")
+    limits = {
+        "campaignName": (sent.campaign_name, _MAX_TEXT),
+        "createdBy": (sent.created_by, _MAX_TEXT),
+        "senderEID": (sent.sender_eid, _MAX_TEXT),
+        "subject": (sent.subject, _MAX_TEXT),
+        "content": (sent.content, _MAX_CONTENT),
+    }
+    for name, (text, limit) in limits.items():
+        if len(text) > limit or "\0" in text:
+            raise BadQuery.of(f"{name} must be at most {limit} characters, without NUL")

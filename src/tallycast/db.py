@@ -1,0 +1,115 @@
+"""The way to PostgreSQL: a pool, typed fetches, and the words for what can go wrong on the way."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.rows import class_row, dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+Connection = psycopg.AsyncConnection[Any]
+Pool = AsyncConnectionPool[Connection]
+Params = Mapping[str, Any]
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+_TRIES = 10
+
+# What two writers can do to each other without either being wrong: the loser simply tries again.
+CONFLICTS = (pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation)
+# The database cannot be written to now: down, starting, stopping, full, a standby, or not reached in time.
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    PoolTimeout,
+    pg.ReadOnlySqlTransaction,
+    TimeoutError,
+)
+
+# Every query reaches its rows through an index, whatever its parameters and however young the table's statistics:
+# one plan for all saves planning each time, and a plan that was made for an empty table must not scan a full one.
+_SESSION = (
+    b"set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; "
+    b"set enable_mergejoin = off; set jit = off; set timezone = 'UTC'; set statement_timeout = '60s'; "
+    b"set default_transaction_isolation = 'read committed'; set application_name = 'tallycast'"
+)
+_LONG_WORK = (
+    b"reset plan_cache_mode; reset enable_seqscan; reset enable_hashjoin; reset enable_mergejoin; "
+    b"set statement_timeout = 0"
+)
+
+
+async def _configure(connection: Connection) -> None:
+    await connection.execute(_SESSION)
+
+
+def make_pool(url: str, size: int) -> Pool:
+    """A pool that is not open yet. Connections commit each statement by themselves unless in a transaction."""
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        timeout=2.0,
+        reconnect_timeout=5.0,
+        kwargs={"autocommit": True, "connect_timeout": 5},
+        configure=_configure,
+        open=False,
+    )
+
+
+@asynccontextmanager
+async def connect(url: str) -> "AsyncIterator[Connection]":
+    """One connection of its own, for commands, with the pool's settings but for the statement time-out."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await _configure(connection)
+        await connection.execute(b"set statement_timeout = 0")
+        yield connection
+
+
+async def plan_freely(connection: Connection) -> None:
+    """Let the planner scan whole tables, as an audit has to."""
+    await connection.execute(_LONG_WORK)
+
+
+async def fetch_all(connection: Connection, kind: type[Row], query: bytes, params: Params) -> list[Row]:
+    async with connection.cursor(row_factory=class_row(kind), binary=True) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchall()
+
+
+async def fetch_one(connection: Connection, kind: type[Row], query: bytes, params: Params) -> Row | None:
+    async with connection.cursor(row_factory=class_row(kind), binary=True) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchone()
+
+
+async def fetch_rows(connection: Connection, query: bytes, params: Params) -> Sequence[tuple[Any, ...]]:
+    async with connection.cursor(binary=True) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchall()
+
+
+async def fetch_dicts(connection: Connection, query: bytes, params: Params) -> list[dict[str, Any]]:
+    async with connection.cursor(row_factory=dict_row, binary=True) as cursor:
+        await cursor.execute(query, params)
+        return await cursor.fetchall()
+
+
+async def execute(connection: Connection, query: bytes, params: Params) -> int:
+    """Run a statement; the number of rows that it touched."""
+    cursor = await connection.execute(query, params)
+    return cursor.rowcount
+
+
+async def retry_conflicts(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Run a whole transaction again when it lost a race with another writer."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await work()
+        except CONFLICTS:
+            continue
+    return await work()

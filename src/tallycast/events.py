@@ -1,0 +1,67 @@
+"""What a provider can say about a message: the frozen events between the wire and the domain.
+
+Providers' parsers return these; `receipts.py` and `replies.py` decide what they mean.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Status(StrEnum):
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A provider's word about one message.
+
+    `at_ms` is the event's own time in Unix milliseconds; None where the provider gave none that can be used
+    (the time of arrival is taken then). `reference` is tallycast's own id of the message, where the provider
+    echoed it (`biz_opaque_callback_data`).
+    """
+
+    message_id: str
+    status: Status
+    at_ms: int | None = None
+    error_code: str | None = None
+    error_title: str | None = None
+    reference: str | None = None
+
+
+class ButtonClick(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A recipient chose a button (or list row) of a message.
+
+    `button` is the button's identity: its payload or id without tallycast's reference, else its text.
+    The message is known by `message_id` (the provider's context), by `reference` (our own id in the payload),
+    or both. `inbound_id` is the provider's id of the click itself.
+    """
+
+    button: str
+    message_id: str | None = None
+    reference: str | None = None
+    at_ms: int | None = None
+    inbound_id: str | None = None
+    sender: str | None = None
+
+
+class TextReply(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A recipient wrote something himself: kept, not counted. `message_id` is the message that he quoted."""
+
+    text: str
+    inbound_id: str
+    message_id: str | None = None
+    at_ms: int | None = None
+    sender: str | None = None
+
+
+class Unreadable(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A body, or the part of a body, that was authentic and not understood: kept raw and listed."""
+
+    reason: str
+    raw: bytes
+
+
+Event = Receipt | ButtonClick | TextReply | Unreadable

@@ -1,0 +1,190 @@
+"""The intake: natural batching of what providers and recipients send, and the spool behind it.
+
+While one batch of an app commits, the next one gathers: no timer, no delay when there is little, large batches when
+there is much. An arrival is done when it is durable, in the database or, while that is away, in the spool.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tallycast import db, links, receipts
+from tallycast.errors import ServiceUnavailable
+from tallycast.links import Click
+from tallycast.receipts import Arrival
+from tallycast.spool import Item, Spool, read
+from tallycast.telemetry import BATCH_EVENTS, DATABASE_AWAY, RECEIPTS_PARKED, SPOOLED
+
+log = logging.getLogger("tallycast.intake")
+_MAX_EVENTS = 2000
+# 360dialog gives an answer five seconds; the database gets this part of them before the spool takes over.
+_PATIENCE_SECONDS = 2.5
+_DRAIN_BATCH = 1000
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    items: list[Item] = field(default_factory=list)
+    size: int = 0
+    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Intake:
+    def __init__(self, pool: db.Pool, spool: Spool) -> None:
+        self._pool = pool
+        self._spool = spool
+        self._spool_lock = asyncio.Lock()
+        self._waiting: dict[str, list[Batch]] = defaultdict(list)
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._stray: set[asyncio.Task[None]] = set()
+        self.is_away = False
+
+    async def receive(self, arrival: Arrival) -> None:
+        """Return when the arrival is durable; ServiceUnavailable when neither database nor spool took it."""
+        await asyncio.shield(self._enqueue(arrival, len(arrival.events)).done)
+
+    def note_click(self, click: Click) -> None:
+        """Take a click without waiting: a redirect never waits for it."""
+        self._enqueue(click, 1).done.add_done_callback(asyncio.Future.exception)
+
+    def _enqueue(self, item: Item, size: int) -> Batch:
+        app_id = item.app_id
+        waiting = self._waiting[app_id]
+        if not waiting or waiting[-1].size >= _MAX_EVENTS:
+            waiting.append(Batch())
+        batch = waiting[-1]
+        batch.items.append(item)
+        batch.size += size
+        if app_id not in self._busy:
+            self._busy[app_id] = asyncio.create_task(self._work(app_id))
+        return batch
+
+    async def _work(self, app_id: str) -> None:
+        try:
+            while waiting := self._waiting[app_id]:
+                await self._commit(app_id, waiting.pop(0))
+        finally:
+            del self._busy[app_id], self._waiting[app_id]
+
+    async def _commit(self, app_id: str, batch: Batch) -> None:
+        BATCH_EVENTS.observe(batch.size)
+        try:
+            if self.is_away or not await self._store(app_id, batch.items):
+                await self._write_spool(batch.items)
+        except OSError:
+            log.exception("neither database nor spool could take a batch", extra={"app": app_id})
+            batch.done.set_exception(ServiceUnavailable())
+        except Exception as error:
+            log.exception("a batch could not be stored", extra={"app": app_id})
+            batch.done.set_exception(error)
+        else:
+            batch.done.set_result(None)
+
+    async def _store(self, app_id: str, items: Sequence[Item]) -> bool:
+        """Whether the database took the batch. One that hangs is left behind: applying twice changes nothing."""
+        task = asyncio.create_task(self._apply(app_id, items))
+        self._stray.add(task)
+        task.add_done_callback(self._stray.discard)
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        if not task.done():
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._leave("no answer in time")
+            return False
+        try:
+            task.result()
+        except db.AWAY as error:
+            self._leave(str(error))
+            return False
+        return True
+
+    async def _apply(self, app_id: str, items: Sequence[Item]) -> None:
+        try:
+            await self._apply_together(app_id, items)
+        except psycopg.OperationalError:
+            # A connection of the pool may be dead while the database is back: the next one tells.
+            await self._apply_together(app_id, items)
+
+    async def _apply_together(self, app_id: str, items: Sequence[Item]) -> None:
+        try:
+            async with self._pool.connection() as connection:
+                await _apply(connection, app_id, items)
+        except (psycopg.DataError, psycopg.IntegrityError):
+            if len(items) == 1:
+                raise
+            log.exception("a batch had an odd item: each is tried alone", extra={"app": app_id})
+            for item in items:
+                async with self._pool.connection() as connection:
+                    await _apply(connection, app_id, [item])
+
+    def _leave(self, reason: str) -> None:
+        if not self.is_away:
+            self.is_away = True
+            DATABASE_AWAY.set(1)
+            log.error("the database is away, receipts are spooled: %s", reason)
+
+    async def _write_spool(self, items: Sequence[Item]) -> None:
+        async with self._spool_lock:
+            await asyncio.to_thread(self._spool.write, items)
+        SPOOLED.inc(len(items))
+
+    async def recover(self) -> None:
+        """Called again and again: see whether the database is back, then drain what was spooled."""
+        if self.is_away and not await self._answers():
+            return
+        if self.is_away:
+            self.is_away = False
+            DATABASE_AWAY.set(0)
+            log.warning("the database is back")
+        async with self._spool_lock:
+            self._spool.close()
+        if not await asyncio.to_thread(self._spool.is_empty):
+            await self.drain()
+
+    async def _answers(self) -> bool:
+        async def ask() -> None:
+            async with self._pool.connection() as connection:
+                await connection.execute(b"select 1 from apps limit 1")
+
+        task = asyncio.create_task(ask())
+        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
+        if not task.done():
+            task.cancel()
+            return False
+        return task.exception() is None
+
+    async def drain(self) -> int:
+        """Apply every spool file that nobody writes; the number of items. A file goes when all of it is durable."""
+        drained = 0
+        for path in self._spool.files():
+            for batch in read(path, _DRAIN_BATCH):
+                by_app: dict[str, list[Item]] = defaultdict(list)
+                for item in batch:
+                    by_app[item.app_id].append(item)
+                for app_id, items in by_app.items():
+                    await self._apply(app_id, items)
+                drained += len(batch)
+            path.unlink()
+            log.warning("spool drained", extra={"file": path.name, "items": drained})
+        return drained
+
+    async def close(self) -> None:
+        """Finish everything that has arrived: nothing in flight is cut."""
+        while self._busy:
+            await asyncio.wait(list(self._busy.values()))
+        async with self._spool_lock:
+            self._spool.close()
+
+
+async def _apply(connection: db.Connection, app_id: str, items: Sequence[Item]) -> None:
+    arrivals = [item for item in items if isinstance(item, Arrival)]
+    clicks = [item for item in items if isinstance(item, Click)]
+    if arrivals:
+        applied = await receipts.apply(connection, app_id, arrivals)
+        if applied.parked:
+            RECEIPTS_PARKED.inc(applied.parked)
+    if clicks:
+        await links.count(connection, app_id, clicks)

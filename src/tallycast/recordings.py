@@ -1,0 +1,118 @@
+"""Streams of messages: NDJSON and CSV, line by line, whatever their length."""
+
+import csv
+import re
+from collections.abc import AsyncIterator, Callable
+
+from tallycast import messages
+from tallycast.errors import BadQuery, UnsupportedMediaType
+from tallycast.messages import Entry, Line
+
+Reader = Callable[[AsyncIterator[bytes]], AsyncIterator[Line]]
+_MAX_LINE = 1_000_000
+_COLUMNS = {"recipient": "recipient", "messageid": "message_id", "content": "content"}
+_UNREADABLE = "not a message: the line is not UTF-8"
+
+
+def reader_of(content_type: str) -> Reader:
+    """The reader for a Content-Type; UnsupportedMediaType for any but NDJSON and CSV."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}:
+        return read_ndjson
+    if kind == "text/csv":
+        return read_csv
+    raise UnsupportedMediaType(
+        f"Content-Type must be application/x-ndjson or text/csv, not {kind[:80] or 'absent'}"
+    )
+
+
+async def batches(lines: AsyncIterator[Line], size: int = messages.BATCH) -> AsyncIterator[list[Line]]:
+    batch: list[Line] = []
+    async for line in lines:
+        batch.append(line)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _split(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    """(number, line) from 1, without line ends. A line over a megabyte is a sign that this is no such stream."""
+    rest = b""
+    number = 0
+    async for chunk in chunks:
+        rest += chunk
+        *whole, rest = rest.split(b"\n")
+        for line in whole:
+            number += 1
+            yield number, line.removesuffix(b"\r")
+        if len(rest) > _MAX_LINE:
+            raise BadQuery.of(f"line {number + 1} is longer than {_MAX_LINE} bytes")
+    if rest:
+        yield number + 1, rest.removesuffix(b"\r")
+
+
+async def read_ndjson(chunks: AsyncIterator[bytes]) -> AsyncIterator[Line]:
+    index = 0
+    async for number, line in _split(chunks):
+        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if text.strip():
+            yield messages.read_entry(index, number, text)
+            index += 1
+
+
+async def read_csv(chunks: AsyncIterator[bytes]) -> AsyncIterator[Line]:
+    """CSV (RFC 4180) with a header; comma, semicolon or tab, as the header shows."""
+    columns: list[str] | None = None
+    delimiter = ","
+    index = 0
+    async for number, record in _records(chunks):
+        if columns is None:
+            text = record.decode("utf-8-sig", "replace")
+            delimiter = max(",;\t", key=text.count)
+            columns = _read_header(text, delimiter)
+        elif record.strip():
+            yield _read_record(index, number, record, columns, delimiter)
+            index += 1
+    if columns is None:
+        raise BadQuery.of("the CSV is empty; its header must be recipient,messageID")
+
+
+async def _records(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
+    """(first line's number, record): a quoted field may hold line ends, so a record ends outside of quotes."""
+    started = 0
+    record = b""
+    async for number, line in _split(chunks):
+        record, started = (record + b"\n" + line, started) if started else (line, number)
+        if record.count(b'"') % 2 == 0:
+            yield started, record
+            record, started = b"", 0
+        elif len(record) > _MAX_LINE:
+            raise BadQuery.of(f"the quotes that open on line {started} do not close")
+    if started:
+        yield started, record
+
+
+def _read_header(text: str, delimiter: str) -> list[str]:
+    names = next(csv.reader([text], delimiter=delimiter), [])
+    columns = [_COLUMNS.get(re.sub(r"[\s_]", "", name).lower(), "") for name in names]
+    if "recipient" not in columns:
+        raise BadQuery.of(f"the CSV's header must have a column recipient, not {text[:100]!r}")
+    return columns
+
+
+def _read_record(index: int, number: int, record: bytes, columns: list[str], delimiter: str) -> Line:
+    try:
+        cells = next(
+            csv.reader(record.decode().splitlines(keepends=True), delimiter=delimiter, strict=True), []
+        )
+    except UnicodeDecodeError:
+        return Line(index, number, None, "", _UNREADABLE)
+    except csv.Error as error:
+        return Line(index, number, None, "", f"not a CSV record: {error}")
+    values = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
+    entry = Entry(values.get("recipient", ""), values.get("message_id"), values.get("content"))
+    if len(cells) > len(columns):
+        return Line(index, number, None, entry.recipient, f"{len(cells)} cells under {len(columns)} columns")
+    return messages.check_entry(index, number, entry)

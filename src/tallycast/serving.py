@@ -1,0 +1,103 @@
+"""Running: the database, the migrations, the server processes, and how they stop."""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from granian.constants import Interfaces, Loops
+from granian.log import LogLevels
+from granian.server import Server
+
+from tallycast import embedded, limiter, migrations
+from tallycast.config import Settings
+
+_STOP_SECONDS = 30
+_BACKLOG = 4096
+
+
+@contextlib.contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The URL of the database: the given one, else of the embedded server, started or joined for the while."""
+    if settings.database_url:
+        yield settings.database_url
+        return
+    server = embedded.start(settings.data_dir)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; what has arrived by then is finished."""
+    _check_port(settings)
+    with database(settings) as url:
+        migrations.migrate(url)
+        limiter.clear(settings.data_dir)
+        _prepare_metrics(settings.data_dir)
+        server = Server(
+            "tallycast",
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGI,
+            workers=settings.workers,
+            loop=Loops.uvloop,
+            websockets=False,
+            backlog=_BACKLOG,
+            backpressure=_BACKLOG,
+            respawn_failed_workers=True,
+            respawn_interval=0.1,
+            workers_kill_timeout=_STOP_SECONDS,
+            log_level=LogLevels.warning,
+        )
+        announcer = threading.Thread(target=_announce, args=[settings], daemon=True)
+        server.on_startup(announcer.start)
+        server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
+
+
+def _prepare_metrics(data_dir: Path) -> None:
+    """Give the metrics of all server processes one empty folder."""
+    folder = data_dir / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+def _load(settings: Settings, url: str) -> Any:
+    """In the server process: the application, imported here so that the parent stays small."""
+    from tallycast.web.server import make_app  # noqa: PLC0415
+
+    return make_app(settings, url)
+
+
+def _check_port(settings: Settings) -> None:
+    """Say at once that the port is taken, before a database is started for nothing."""
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((settings.host, settings.port))
+
+
+def _announce(settings: Settings) -> None:
+    """Print one line when the server answers."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    host = f"[{host}]" if ":" in host else host
+    url = f"http://{host}:{settings.port}"
+    for _ in range(6000):
+        with contextlib.suppress(OSError, urllib.error.URLError):
+            urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL
+            print(f"tallycast is ready: {url}", flush=True)  # noqa: T201 - the line that scripts wait for
+            return
+        time.sleep(0.01)
+    logging.getLogger("tallycast").error("the server does not answer at %s", url)
+    sys.stderr.flush()

@@ -1,0 +1,83 @@
+"""Logs and metrics. One line per request, with its `cid`; metrics right over all server processes.
+
+The metrics library decides when it is imported whether processes share their metrics, so `serving` names the folder
+that they share before any server process imports this module.
+"""
+
+import logging
+import os
+import sys
+import time
+from datetime import UTC, datetime
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+REQUESTS = Counter("tallycast_requests", "Requests answered", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram("tallycast_request_seconds", "Time to answer", ["route"], buckets=_SECONDS)
+EVENTS = Counter("tallycast_events", "What providers said", ["provider", "kind"])
+BATCH_EVENTS = Histogram(
+    "tallycast_batch_events",
+    "Events of one database batch",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+)
+RECEIPTS_PARKED = Counter("tallycast_receipts_parked", "Receipts whose message was not known when they came")
+UNREADABLE = Counter("tallycast_unreadable", "Bodies, or parts of them, kept raw", ["provider"])
+CLICKS = Counter("tallycast_clicks", "Hits of tracked links", ["counted"])
+SPOOLED = Counter("tallycast_spooled", "Arrivals written to the spool")
+DATABASE_AWAY = Gauge(
+    "tallycast_database_away",
+    "Server processes that spool because the database is away",
+    multiprocess_mode="livesum",
+)
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def render_metrics() -> bytes:
+    """All processes' metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_process(pid: int) -> None:
+    """Drop the live gauges of a server process that has ended."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def set_up_logging(log_format: str, level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **_extras(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+class ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
+        text = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {record.getMessage()}{extras}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text

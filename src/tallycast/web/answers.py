@@ -1,0 +1,232 @@
+"""Answers: the envelope, errors as the contract has them, and reading parameters and bodies."""
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    SerializationException,
+    ValidationException,
+)
+
+from tallycast import db, idempotency
+from tallycast.errors import (
+    BadQuery,
+    MethodNotAllowed,
+    MethodNotFound,
+    Problem,
+    ServiceFailure,
+    ServiceUnavailable,
+    TooLarge,
+    UnsupportedMediaType,
+)
+from tallycast.idempotency import Answer
+from tallycast.moments import parse_moment
+from tallycast.web import services
+
+Asked = Request[Any, Any, Any]
+Result = TypeVar("Result")
+MAX_LIMIT = 200
+_INT32 = 2**31 - 1
+_encoder = msgspec.json.Encoder()
+_JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(;|$)")
+
+
+class Failure(msgspec.Struct):
+    """Every failure: `code` as in the error table, a message for people, and the request's `cid`."""
+
+    code: int
+    message: str
+    cid: str
+
+
+def cid_of(request: Asked) -> str:
+    cid: str = request.scope["state"]["cid"]
+    return cid
+
+
+def succeed(
+    request: Asked, result: object, status: int = 200, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    return succeed_raw(request, _encoder.encode(result), status, headers)
+
+
+def succeed_raw(
+    request: Asked, result: bytes, status: int = 200, headers: dict[str, str] | None = None
+) -> Response[bytes]:
+    body = b'{"code":200,"result":%b,"cid":"%b"}' % (result, cid_of(request).encode())
+    return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+def fail(request: Asked, problem: Problem) -> Response[bytes]:
+    body = _encoder.encode(Failure(problem.code, problem.message, cid_of(request)))
+    return Response(body, status_code=problem.status, media_type="application/json", headers=problem.headers)
+
+
+def answer_problem(request: Asked, error: Exception) -> Response[bytes]:
+    """The one place where an exception becomes an answer. Only what is a Problem speaks for itself."""
+    if isinstance(error, Problem):
+        return fail(request, error)
+    if isinstance(error, db.AWAY):
+        return fail(request, ServiceUnavailable())
+    if isinstance(error, HTTPException):
+        return fail(request, _translate(request, error))
+    raise error  # the edge logs it with its trace and answers 500
+
+
+def _allowed(error: HTTPException) -> str:
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    return headers.get("allow", "")
+
+
+def _translate(request: Asked, error: HTTPException) -> Problem:
+    if isinstance(error, NotFoundException):
+        return MethodNotFound.at(request.scope["state"]["method"], request.scope["path"])
+    if isinstance(error, MethodNotAllowedException):
+        return MethodNotAllowed(headers={"Allow": _allowed(error)})
+    if isinstance(error, ValidationException | SerializationException):
+        return BadQuery.of(str(error.detail))
+    by_status: dict[int, Problem] = {400: BadQuery(), 413: TooLarge(), 415: UnsupportedMediaType()}
+    return by_status.get(error.status_code, ServiceFailure())
+
+
+Query = dict[str, list[str]]
+
+
+def read_query(request: Asked) -> Query:
+    """The query's parameters with all their values. What is not UTF-8 shows as U+FFFD, and nothing expects that."""
+    text = request.scope["query_string"].decode("latin-1")
+    return parse_qs(text, keep_blank_values=False, errors="replace", max_num_fields=None)
+
+
+def _single(query: Query, name: str) -> str | None:
+    given = query.get(name, ())
+    if len(given) > 1:
+        raise BadQuery.of(f"{name} is given {len(given)} times")
+    return given[0] if given else None
+
+
+def read_int(query: Query, name: str, default: int) -> int:
+    """An int32 parameter; empty is absent."""
+    text = _single(query, name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[+\- ]?[0-9]{1,20}", text, re.ASCII):
+        raise BadQuery.of(f"{name} must be a number, not {text[:40]!r}")
+    number = int(text.replace(" ", "+"))
+    if abs(number) > _INT32:
+        raise BadQuery.of(f"{name} must be at most {_INT32}, not {text}")
+    return number
+
+
+def read_page(query: Query) -> tuple[int, int]:
+    """(limit, offset), within the contract: limit defaults to 10 and is at most 200."""
+    first, count = read_int(query, "offset", 0), read_int(query, "limit", 10)
+    if first < 0:
+        raise BadQuery("negative offset")
+    if count < 0:
+        raise BadQuery("negative limit")
+    if count > MAX_LIMIT:
+        raise BadQuery(f"exceed maximum limit {MAX_LIMIT}")
+    return count, first
+
+
+def read_period(query: Query) -> tuple[datetime | None, datetime | None]:
+    """Both moments or neither, in order."""
+    start, end = _single(query, "startAt"), _single(query, "endAt")
+    first = None if start is None else parse_moment(start, "startAt")
+    last = None if end is None else parse_moment(end, "endAt")
+    if (first is None) != (last is None):
+        raise BadQuery("missing one of startAt, endAt")
+    if first and last and last < first:
+        raise BadQuery("endAt is prior to startAt")
+    return first, last
+
+
+def read_choice(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
+    text = _single(query, name)
+    if text is not None and text not in choices:
+        raise BadQuery.of(f"{name} must be {' or '.join(choices)}, not {text[:40]!r}")
+    return text
+
+
+def read_text(query: Query, name: str) -> str | None:
+    return _single(query, name)
+
+
+async def read_body(request: Asked) -> bytes:
+    """The whole body, at most `max_body_mb`; TooLarge as soon as it is longer or says that it will be."""
+    limit = services.of(request).settings.max_body_mb * 1_000_000
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said) > limit:
+        raise TooLarge(f"the request body must be at most {limit} bytes")
+    message = await request.receive()
+    body: bytes = message["body"]  # type: ignore[typeddict-item]
+    parts = [body]
+    size = len(body)
+    while message.get("more_body"):
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadQuery.of("the body was cut off")
+        parts.append(message["body"])  # type: ignore[typeddict-item]
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLarge(f"the request body must be at most {limit} bytes")
+    return body if len(parts) == 1 else b"".join(parts)
+
+
+async def read_json(request: Asked) -> bytes:
+    """A JSON body. A Content-Type that says something else is refused; none is taken for JSON."""
+    kind = request.headers.get("content-type", "")
+    if kind and not _JSON_TYPES.match(kind.lower()):
+        raise UnsupportedMediaType(f"send the body with Content-Type: application/json, not {kind[:80]}")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("the request body must not be compressed")
+    return await read_body(request)
+
+
+def decode(body: bytes, kind: type[Result]) -> Result:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadQuery.of(f"the body is not what is expected: {error}") from None
+
+
+Work = Callable[[db.Connection], Awaitable[Answer]]
+
+
+async def create(request: Asked, app_id: str, body: bytes, work: Work) -> Response[bytes]:
+    """Run `work` in one transaction, once per Idempotency-Key, and answer with what it gives.
+
+    The key and what it did commit together, so a crash leaves both or none.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None:
+        idempotency.check_key(key)
+    print_ = idempotency.fingerprint(request.method.encode(), request.scope["path"].encode(), body)
+
+    async def attempt(connection: db.Connection) -> tuple[Answer, bool]:
+        async with connection.transaction():
+            known = await idempotency.claim(connection, app_id, key, print_) if key is not None else None
+            if known is not None:
+                return known, True
+            answer = await work(connection)
+            if key is not None:
+                await idempotency.keep(connection, app_id, key, answer)
+            return answer, False
+
+    async with services.of(request).pool.connection() as connection:
+        answer, is_replayed = await db.retry_conflicts(lambda: attempt(connection))
+    headers = {"Idempotency-Replayed": "true"} if is_replayed else None
+    return succeed_raw(request, answer.result, answer.status, headers)
+
+
+def encode(result: object) -> bytes:
+    return _encoder.encode(result)

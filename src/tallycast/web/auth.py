@@ -1,0 +1,25 @@
+"""Who may do what: the guard of every route below `/v1/api/apps/{appID}`."""
+
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from tallycast.errors import TooManyRequests, Unauthorized
+from tallycast.web.services import Services
+
+
+async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Unauthorized, Forbidden or TooManyRequests; a route that names no scope is open to nobody.
+
+    RFC 6750 section 2.1: the token is in the Authorization header, after `Bearer`.
+    """
+    services: Services = connection.app.state["services"]
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized
+    grant = await services.tokens.check(token.strip(), connection.path_params["appID"], handler.opt["scope"])
+    if services.limiter is not None:
+        seconds = services.limiter.wait(f"{grant.app_id} {grant.token_id}")
+        if seconds:
+            raise TooManyRequests(headers={"Retry-After": str(seconds)})

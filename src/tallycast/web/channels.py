@@ -1,0 +1,165 @@
+"""Channels over HTTP."""
+
+from datetime import datetime
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+
+from tallycast import channels, db
+from tallycast.channels import Channel, ChannelChange, NewChannel
+from tallycast.config import Settings
+from tallycast.errors import BadQuery, NotFound
+from tallycast.idempotency import Answer
+from tallycast.web.answers import Asked, create, decode, encode, read_json, succeed
+from tallycast.web.openapi import Doc
+from tallycast.web.services import of
+
+_NEW_EXAMPLE = {
+    "type": "whatsApp",
+    "provider": "360dialog",
+    "phone": "+85230001234",
+    "channelName": "Shop",
+    "sourceName": "Marketing",
+    "webhookSecret": "a long random text",
+}
+
+
+class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
+    """A channel as the API shows it: never with its secrets, only whether it has one."""
+
+    id: str
+    type: str
+    provider: str
+    phone: str
+    channel_name: str
+    source_name: str
+    webhook_url: str = msgspec.field(name="webhookURL")
+    has_webhook_secret: bool
+    credentials: list[str]
+    created_at: datetime
+
+
+class CreatedChannel(msgspec.Struct, frozen=True):
+    id: str
+    webhook_url: str = msgspec.field(name="webhookURL")
+
+
+def _webhook_url(settings: Settings, channel: Channel) -> str:
+    return f"{settings.base_url}/webhooks/{channel.provider}/{channel.channel_id}"
+
+
+def _view(request: Asked, channel: Channel) -> ChannelView:
+    secrets = channel.open_secrets(of(request).cipher)
+    return ChannelView(
+        channel.channel_id,
+        channel.type,
+        channel.provider,
+        channel.phone,
+        channel.channel_name,
+        channel.source_name,
+        _webhook_url(of(request).settings, channel),
+        bool(secrets.webhook_secret),
+        sorted(secrets.credentials),
+        channel.created_at,
+    )
+
+
+@post(
+    "/channels",
+    scope="channels:write",
+    doc=Doc(
+        operation_id="createChannel",
+        summary="Add a channel and get its webhook URL",
+        tag="Channels",
+        body=NewChannel,
+        body_example=_NEW_EXAMPLE,
+        result=CreatedChannel,
+        status=201,
+        errors=(BadQuery,),
+        is_idempotent=True,
+    ),
+)
+async def create_channel(request: Asked, appID: str) -> Response[bytes]:
+    """Set the webhook URL at the provider, with the secret in an `Authorization: Bearer` header of its own."""
+    body = await read_json(request)
+    new = decode(body, NewChannel)
+
+    async def work(connection: db.Connection) -> Answer:
+        channel = await channels.create(connection, of(request).cipher, appID, new)
+        url = _webhook_url(of(request).settings, channel)
+        return Answer(201, encode(CreatedChannel(channel.channel_id, url)))
+
+    return await create(request, appID, body, work)
+
+
+@get(
+    "/channels",
+    scope="channels:write",
+    doc=Doc(
+        operation_id="listChannels",
+        summary="The channels of the app",
+        tag="Channels",
+        result=list[ChannelView],
+    ),
+)
+async def list_channels(request: Asked, appID: str) -> Response[bytes]:
+    async with of(request).pool.connection() as connection:
+        found = await channels.list_all(connection, appID)
+    return succeed(request, [_view(request, channel) for channel in found])
+
+
+@get(
+    "/channels/{channelID:str}",
+    scope="channels:write",
+    doc=Doc(
+        operation_id="getChannel",
+        summary="One channel",
+        tag="Channels",
+        result=ChannelView,
+        errors=(NotFound,),
+    ),
+)
+async def get_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
+    async with of(request).pool.connection() as connection:
+        return succeed(request, _view(request, await channels.find(connection, appID, channelID)))
+
+
+@patch(
+    "/channels/{channelID:str}",
+    scope="channels:write",
+    doc=Doc(
+        operation_id="changeChannel",
+        summary="Change a channel's names or secrets",
+        tag="Channels",
+        body=ChannelChange,
+        body_example={"channelName": "Shop", "webhookSecret": "a long random text"},
+        result=ChannelView,
+        errors=(BadQuery, NotFound),
+    ),
+)
+async def change_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
+    """What is left out stays; a secret that is null or empty is removed. Type and provider cannot change."""
+    wanted = decode(await read_json(request), ChannelChange)
+    async with of(request).pool.connection() as connection, connection.transaction():
+        changed = await channels.change(connection, of(request).cipher, appID, channelID, wanted)
+    return succeed(request, _view(request, changed))
+
+
+@delete(
+    "/channels/{channelID:str}",
+    status_code=200,
+    scope="channels:write",
+    doc=Doc(
+        operation_id="deleteChannel",
+        summary="Delete a channel and its secrets",
+        tag="Channels",
+        result=dict[str, str],
+        example={},
+        errors=(NotFound,),
+    ),
+)
+async def delete_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
+    """Its campaigns and their figures stay; its webhook URL answers 404 from now on."""
+    async with of(request).pool.connection() as connection:
+        await channels.delete(connection, appID, channelID)
+    return succeed(request, {})

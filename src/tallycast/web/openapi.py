@@ -1,0 +1,228 @@
+"""The API's own description (OpenAPI 3.1), made from the route table and the types that the routes answer with.
+
+Each route carries a `Doc`; its handler's docstring is the description. Nothing is described twice.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Response, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+import tallycast
+from tallycast.errors import (
+    BadQuery,
+    Forbidden,
+    NotFound,
+    Problem,
+    ServiceFailure,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
+from tallycast.web.answers import Asked, Failure
+from tallycast.web.services import of
+
+STATIC = Path(__file__).parent / "static"
+PAGE = STATIC / "docs.html"
+_REF = "#/components/schemas/{name}"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter: what it means, and its JSON schema."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doc:
+    """What a route takes and gives. `result` is what stands in the envelope; None where the body is described alone."""
+
+    operation_id: str
+    summary: str
+    tag: str
+    query: tuple[Parameter, ...] = ()
+    body: Any = None
+    body_types: tuple[str, ...] = (_JSON,)
+    body_example: Any = None
+    result: Any = None
+    status: int = 200
+    example: Any = None
+    content_type: str = _JSON
+    errors: tuple[type[Problem], ...] = field(default=())
+    is_idempotent: bool = False
+
+
+LIMIT = Parameter(
+    "limit",
+    "How many to return at most; 0 gives an empty list.",
+    {"type": "integer", "format": "int32", "minimum": 0, "maximum": 200, "default": 10},
+)
+OFFSET = Parameter(
+    "offset",
+    "How many to skip.",
+    {"type": "integer", "format": "int32", "minimum": 0, "default": 0},
+)
+_APP_ERRORS: tuple[type[Problem], ...] = (Unauthorized, Forbidden, TooManyRequests)
+_MEANINGS: dict[type[Problem], str] = {
+    BadQuery: "A parameter or the body cannot be read; the message names it.",
+    Unauthorized: "No valid token.",
+    Forbidden: "A valid token of another app, or without the scope.",
+    NotFound: "Not found.",
+    TooManyRequests: "Over the token's rate limit; Retry-After says how long to wait.",
+    ServiceFailure: "Something failed here; the cid finds it in the log.",
+    ServiceUnavailable: "The database is away; try again.",
+}
+
+
+def describe(app: Litestar, server_url: str) -> dict[str, Any]:
+    """The whole document, as JSON values."""
+    operations = list(_operations(app))
+    kinds = [kind for _, _, _, doc in operations for kind in (doc.body, doc.result) if kind is not None]
+    schemas, components = msgspec.json.schema_components([*kinds, Failure], ref_template=_REF)
+    by_kind = dict(zip(map(id, kinds), schemas, strict=False))
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, handler, doc in operations:
+        paths.setdefault(path, {})[method.lower()] = _operation(path, handler, doc, by_kind)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "tallycast",
+            "version": tallycast.__version__,
+            "description": "Self-hosted WhatsApp and SMS campaigns, with numbers that add up.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": server_url}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "AppToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An AppToken: tallycast token create",
+                }
+            },
+        },
+    }
+
+
+def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler, Doc]]:
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            continue
+        for handler in route.route_handlers:
+            doc: Doc | None = handler.opt.get("doc")
+            if doc is not None:
+                for method in sorted({str(method) for method in handler.http_methods} - {"OPTIONS"}):
+                    yield route.path_format, method, handler, doc
+
+
+def _operation(path: str, handler: HTTPRouteHandler, doc: Doc, schemas: dict[int, Any]) -> dict[str, Any]:
+    is_secured = "scope" in handler.opt
+    errors: tuple[type[Problem], ...] = (
+        *doc.errors,
+        *(_APP_ERRORS if is_secured else ()),
+        ServiceFailure,
+        ServiceUnavailable,
+    )
+    operation: dict[str, Any] = {
+        "operationId": doc.operation_id,
+        "summary": doc.summary,
+        "description": inspect.getdoc(handler.fn) or doc.summary,
+        "tags": [doc.tag],
+        "parameters": _parameters(path, doc),
+        "responses": {str(doc.status): _success(doc, schemas)} | {str(e.status): _failure(e) for e in errors},
+    }
+    if is_secured:
+        operation["security"] = [{"AppToken": []}]
+        operation["description"] += f"\n\nNeeds the scope `{handler.opt['scope']}`."
+    if doc.body is not None:
+        content: dict[str, Any] = {"schema": schemas[id(doc.body)]}
+        if doc.body_example is not None:
+            content["example"] = doc.body_example
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(doc.body_types, content)}
+    return operation
+
+
+def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+    ]
+    found += [
+        {
+            "name": p.name,
+            "in": "query",
+            "required": p.required,
+            "description": p.description,
+            "schema": p.schema,
+        }
+        for p in doc.query
+    ]
+    if doc.is_idempotent:
+        found.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "A key of your choice: the same request with the same key is done once.",
+                "schema": {"type": "string", "maxLength": 255},
+            }
+        )
+    return found
+
+
+def _success(doc: Doc, schemas: dict[int, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Success"}
+    if doc.status == 302:  # noqa: PLR2004 - Found
+        return {
+            "description": "Redirect to the target",
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        }
+    if doc.result is None:
+        answer["content"] = {doc.content_type: {"schema": {"type": "string"}}}
+        return answer
+    properties = {
+        "code": {"type": "integer", "const": 200},
+        "result": schemas[id(doc.result)],
+        "cid": {
+            "type": "string",
+            "description": "This request's id, also in X-Correlation-ID and in the log",
+        },
+    }
+    schema = {"type": "object", "properties": properties, "required": ["code", "result", "cid"]}
+    answer["content"] = {doc.content_type: {"schema": schema}}
+    if doc.example is not None:
+        answer["content"][doc.content_type]["example"] = {
+            "code": 200,
+            "result": doc.example,
+            "cid": "9f2c5a7be1d000000001",
+        }
+    return answer
+
+
+def _failure(problem: type[Problem]) -> dict[str, Any]:
+    example = {"code": problem.code, "message": problem().message, "cid": "9f2c5a7be1d000000002"}
+    return {
+        "description": _MEANINGS.get(problem, problem().message),
+        "content": {_JSON: {"schema": {"$ref": _REF.format(name="Failure")}, "example": example}},
+    }
+
+
+@get("/openapi.json")
+async def get_openapi(request: Asked) -> Response[bytes]:
+    state = request.app.state
+    if "openapi" not in state:
+        state["openapi"] = msgspec.json.encode(describe(request.app, of(request).settings.base_url))
+    return Response(state["openapi"], media_type=_JSON)

@@ -1,0 +1,90 @@
+"""The server: every route on one screen."""
+
+import ctypes
+import logging
+import signal
+
+from litestar import Litestar, Response, Router, get
+from litestar.datastructures import State
+from litestar.response import Redirect
+from litestar.static_files import create_static_files_router
+from litestar.types import ASGIApp, ControllerRouterHandler
+
+from tallycast.config import Settings
+from tallycast.telemetry import set_up_logging
+from tallycast.web import campaigns, channels, health, openapi, receipts, redirects, reports, webhooks
+from tallycast.web.answers import answer_problem
+from tallycast.web.auth import check_token
+from tallycast.web.edge import Edge
+from tallycast.web.services import lifespan, make_services
+
+API = Router(
+    "/v1/api/apps/{appID:str}",
+    guards=[check_token],
+    route_handlers=[
+        reports.get_sent_campaigns_summary,
+        reports.get_sent_campaigns_detail,
+        campaigns.record_sent_campaign,
+        campaigns.record_messages,
+        campaigns.list_references,
+        campaigns.create_links,
+        channels.create_channel,
+        channels.list_channels,
+        channels.get_channel,
+        channels.change_channel,
+        channels.delete_channel,
+        receipts.list_parked,
+        receipts.list_unreadable,
+    ],
+)
+
+
+@get("/")
+async def go_to_docs() -> Redirect:
+    return Redirect("/docs", status_code=302)
+
+
+@get("/docs")
+async def get_docs() -> Response[bytes]:
+    """The API's documentation, with assets of this server: it works offline."""
+    return Response(openapi.PAGE.read_bytes(), media_type="text/html; charset=utf-8")
+
+
+ROUTES: list[ControllerRouterHandler] = [
+    API,
+    webhooks.receive_webhook,
+    webhooks.verify_webhook,
+    redirects.follow_link,
+    health.get_liveness,
+    health.get_readiness,
+    health.get_metrics,
+    openapi.get_openapi,
+    get_docs,
+    go_to_docs,
+]
+
+
+def make_litestar(settings: Settings, url: str) -> Litestar:
+    static = create_static_files_router("/static", [openapi.STATIC], cache_control=None)
+    return Litestar(
+        [*ROUTES, static],
+        lifespan=[lifespan],
+        state=State({"services": make_services(settings, url)}),
+        exception_handlers={Exception: answer_problem},
+        openapi_config=None,
+        request_max_body_size=None,
+        logging_config=None,
+    )
+
+
+def make_app(settings: Settings, url: str) -> ASGIApp:
+    """The ASGI application of one server process, with the database at `url`."""
+    _end_with_parent()
+    set_up_logging(settings.log_format, settings.log_level)
+    logging.getLogger("litestar").setLevel(logging.ERROR)
+    return Edge(make_litestar(settings, url), settings.cors_origins)
+
+
+def _end_with_parent() -> None:
+    """Be stopped by the kernel when `serve` is killed: an orphan would keep the port (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)

@@ -1,0 +1,112 @@
+"""What a server process holds while it runs, and the work that it does beside requests."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Litestar, Request
+
+from tallycast import apps, db, idempotency, receipts
+from tallycast.apps import Tokens
+from tallycast.channels import Channels
+from tallycast.config import Settings
+from tallycast.intake import Intake
+from tallycast.keys import Cipher, load_cipher
+from tallycast.limiter import Limiter
+from tallycast.links import Targets
+from tallycast.spool import Spool
+
+log = logging.getLogger("tallycast.services")
+_RECOVER_SECONDS = 0.5
+_LAST_USE_SECONDS = 10.0
+_TIDY_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Services:
+    settings: Settings
+    url: str
+    pool: db.Pool
+    cipher: Cipher
+    tokens: Tokens
+    channels: Channels
+    targets: Targets
+    intake: Intake
+    limiter: Limiter | None
+    is_ready: bool = False
+
+
+def of(request: Request[Any, Any, Any]) -> Services:
+    services: Services = request.app.state["services"]
+    return services
+
+
+def make_services(settings: Settings, url: str) -> Services:
+    pool = db.make_pool(url, settings.database_connections)
+    cipher = load_cipher(settings.encryption_key, settings.data_dir)
+    return Services(
+        settings=settings,
+        url=url,
+        pool=pool,
+        cipher=cipher,
+        tokens=Tokens(pool),
+        channels=Channels(pool, cipher),
+        targets=Targets(pool),
+        intake=Intake(pool, Spool(settings.data_dir)),
+        limiter=Limiter(settings.data_dir, settings.rate_limit) if settings.rate_limit else None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Open before the first request; at the end finish what has arrived, then close."""
+    services: Services = app.state["services"]
+    await services.pool.open(wait=True, timeout=30)
+    await _preload(services)
+    jobs = [
+        asyncio.create_task(_repeat(services.intake.recover, _RECOVER_SECONDS)),
+        asyncio.create_task(_repeat(services.tokens.write_last_uses, _LAST_USE_SECONDS)),
+        asyncio.create_task(_repeat(lambda: _tidy(services), _TIDY_SECONDS)),
+    ]
+    services.is_ready = True
+    try:
+        yield
+    finally:
+        services.is_ready = False
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        await services.intake.close()
+        with contextlib.suppress(*db.AWAY):
+            await services.tokens.write_last_uses()
+        await services.pool.close()
+
+
+async def _preload(services: Services) -> None:
+    async with services.pool.connection() as connection:
+        known = await apps.list_apps(connection)
+    await services.channels.preload([app.app_id for app in known])
+    await services.targets.preload(known)
+
+
+async def _repeat(job: Callable[[], Awaitable[object]], seconds: float) -> None:
+    while True:
+        try:
+            await job()
+        except db.AWAY as error:
+            log.debug("the database is away: %s", error)
+        except Exception:
+            log.exception("background work failed, it is tried again")
+        await asyncio.sleep(seconds)
+
+
+async def _tidy(services: Services) -> None:
+    """Match what a dead process left parked, and forget old idempotency keys, app by app."""
+    async with services.pool.connection() as connection:
+        for app in await apps.list_apps(connection):
+            while await receipts.match_leftovers(connection, app.app_id):
+                pass
+            await idempotency.forget_old(connection, app.app_id)

@@ -1,0 +1,73 @@
+"""One PostgreSQL and one server for the whole run; each test has an app of its own, so none sees another's data."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from harness import App, Server, run, start_server
+from tallycast import apps, db, embedded, migrations
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tallycast")
+
+
+@pytest.fixture(scope="session")
+def database_url(data_dir: Path) -> Iterator[str]:
+    """A migrated database of this test process."""
+    server = embedded.start(data_dir)
+    migrations.migrate(server.url)
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[db.Connection]:
+    async with db.connect(database_url) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def server(data_dir: Path, database_url: str) -> Iterator[Server]:  # noqa: ARG001 - joins the running database
+    started = start_server(data_dir, "--cors-origins", "https://app.example.com,http://localhost:5999")
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=30, limits=httpx.Limits(max_connections=50)) as client:
+        yield client
+
+
+@pytest.fixture
+def make_app(client: httpx.Client) -> Callable[[Server], App]:
+    """Make an app on a server."""
+
+    def make(server: Server) -> App:
+        made = json.loads(run("app", "create", "--name", "Test", "--json", *server.storage))
+        return App(server.url, made["appID"], made["token"], client)
+
+    return make
+
+
+@pytest.fixture
+def app(server: Server, database_url: str, client: httpx.Client) -> App:
+    """An app on the shared server, made without the detour of a command."""
+
+    async def make() -> tuple[str, str]:
+        async with db.connect(database_url) as connection:
+            made = await apps.create_app(connection, "Test")
+            return made.app_id, (await apps.create_token(connection, made.app_id)).plain
+
+    return App(server.url, *asyncio.run(make()), client)
