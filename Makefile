@@ -55,3 +55,10 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "installing the development tools (once) ..."
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
+
+$(VENV)/clients.stamp: tests/clients/setup.sh tests/clients/requirements.lock tests/clients/package-lock.json $(VENV)/dev.stamp
+	@PYTHON=$(PYTHON) tests/clients/setup.sh
+	@touch $@
+ifeq ($(and $(wildcard .venv-clients),$(wildcard tests/clients/node_modules)),)
+.PHONY: $(VENV)/clients.stamp
+endif

@@ -77,6 +77,12 @@ def _context(app_id: str, channel_id: str) -> str:
     return f"channel {app_id} {channel_id}"
 
 
+def _require_id(channel_id: str) -> None:
+    """NotFound where the text cannot be a channel's id: it comes from URLs, and may hold what no database takes."""
+    if not (channel_id.isascii() and channel_id.isprintable()):
+        raise NotFound("no such channel")
+
+
 def app_of(channel_id: str) -> str:
     """A channel's id opens with its app's: a webhook finds its tenant without asking all of them."""
     return channel_id.rpartition("-")[0]
@@ -121,6 +127,7 @@ async def list_all(connection: db.Connection, app_id: str) -> list[Channel]:
 
 
 async def find(connection: db.Connection, app_id: str, channel_id: str) -> Channel:
+    _require_id(channel_id)
     params = {"app_id": app_id, "channel_id": channel_id}
     channel = await db.fetch_one(connection, Channel, _SQL["find_channel"], params)
     if channel is None:
@@ -153,6 +160,7 @@ async def change(
 
 
 async def delete(connection: db.Connection, app_id: str, channel_id: str) -> None:
+    _require_id(channel_id)
     params = {"app_id": app_id, "channel_id": channel_id}
     if not await db.execute(connection, _SQL["delete_channel"], params):
         raise NotFound(f"no channel {channel_id}")

@@ -265,7 +265,6 @@ def audit_counts(settings: Settings, app_id: str | None, as_json: bool) -> None:
     from tallycast.progress import bar  # noqa: PLC0415 - the server need not load it
 
     async def work(connection: db.Connection) -> audit.Portion:
-        await db.plan_freely(connection)
         known = [found.app_id for found in await apps.list_apps(connection)]
         if app_id is not None and app_id not in known:
             raise Problem(f"no app {app_id}")

@@ -37,10 +37,6 @@ _SESSION = (
     b"set enable_mergejoin = off; set jit = off; set timezone = 'UTC'; set statement_timeout = '60s'; "
     b"set default_transaction_isolation = 'read committed'; set application_name = 'tallycast'"
 )
-_LONG_WORK = (
-    b"reset plan_cache_mode; reset enable_seqscan; reset enable_hashjoin; reset enable_mergejoin; "
-    b"set statement_timeout = 0"
-)
 
 
 async def _configure(connection: Connection) -> None:
@@ -68,11 +64,6 @@ async def connect(url: str) -> "AsyncIterator[Connection]":
         await _configure(connection)
         await connection.execute(b"set statement_timeout = 0")
         yield connection
-
-
-async def plan_freely(connection: Connection) -> None:
-    """Let the planner scan whole tables, as an audit has to."""
-    await connection.execute(_LONG_WORK)
 
 
 async def fetch_all(connection: Connection, kind: type[Row], query: bytes, params: Params) -> list[Row]:

@@ -1,6 +1,7 @@
 """Streams of messages: NDJSON and CSV, line by line, whatever their length."""
 
 import csv
+import io
 import re
 from collections.abc import AsyncIterator, Callable
 
@@ -81,21 +82,28 @@ async def read_csv(chunks: AsyncIterator[bytes]) -> AsyncIterator[Line]:
 
 async def _records(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
     """(first line's number, record): a quoted field may hold line ends, so a record ends outside of quotes."""
-    started = 0
-    record = b""
+    started = quotes = size = 0
+    lines: list[bytes] = []
     async for number, line in _split(chunks):
-        record, started = (record + b"\n" + line, started) if started else (line, number)
-        if record.count(b'"') % 2 == 0:
-            yield started, record
-            record, started = b"", 0
-        elif len(record) > _MAX_LINE:
+        started = started or number
+        lines.append(line)
+        quotes += line.count(b'"')
+        size += len(line) + 1
+        if quotes % 2 == 0:
+            yield started, b"\n".join(lines)
+            started = quotes = size = 0
+            lines = []
+        elif size > _MAX_LINE:
             raise BadQuery.of(f"the quotes that open on line {started} do not close")
-    if started:
-        yield started, record
+    if lines:
+        yield started, b"\n".join(lines)
 
 
 def _read_header(text: str, delimiter: str) -> list[str]:
-    names = next(csv.reader([text], delimiter=delimiter), [])
+    try:
+        names = next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise BadQuery.of(f"the CSV's header cannot be read: {error}") from None
     columns = [_COLUMNS.get(re.sub(r"[\s_]", "", name).lower(), "") for name in names]
     if "recipient" not in columns:
         raise BadQuery.of(f"the CSV's header must have a column recipient, not {text[:100]!r}")
@@ -104,13 +112,21 @@ def _read_header(text: str, delimiter: str) -> list[str]:
 
 def _read_record(index: int, number: int, record: bytes, columns: list[str], delimiter: str) -> Line:
     try:
-        cells = next(
-            csv.reader(record.decode().splitlines(keepends=True), delimiter=delimiter, strict=True), []
-        )
+        # not splitlines(): it also cuts at characters like U+2028, which a text may hold
+        text = io.StringIO(record.decode(), newline="")
+        cells, *more = csv.reader(text, delimiter=delimiter, strict=True)
     except UnicodeDecodeError:
         return Line(index, number, None, "", _UNREADABLE)
     except csv.Error as error:
         return Line(index, number, None, "", f"not a CSV record: {error}")
+    if more:
+        return Line(
+            index,
+            number,
+            None,
+            "".join(cells[:1])[:100],
+            "not a CSV record: a line end inside, without quotes",
+        )
     values = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
     entry = Entry(values.get("recipient", ""), values.get("message_id"), values.get("content"))
     if len(cells) > len(columns):

@@ -5,12 +5,11 @@ import logging
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from granian.server import Server
 from tallycast import embedded, limiter, migrations
 from tallycast.config import Settings
 
+log = logging.getLogger("tallycast.serving")
 _STOP_SECONDS = 30
 _BACKLOG = 4096
 
@@ -39,11 +39,21 @@ def database(settings: Settings) -> Iterator[str]:
         server.stop()
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; what has arrived by then is finished."""
+def serve(
+    settings: Settings,
+    prepare: Callable[[str], None] | None = None,
+    when_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what has arrived by then is finished.
+
+    `prepare` gets the migrated database's URL before the server starts; `when_ready` gets the server's URL, in a
+    thread that ends with the process.
+    """
     _check_port(settings)
     with database(settings) as url:
         migrations.migrate(url)
+        if prepare is not None:
+            prepare(url)
         limiter.clear(settings.data_dir)
         _prepare_metrics(settings.data_dir)
         server = Server(
@@ -61,7 +71,7 @@ def serve(settings: Settings) -> None:
             workers_kill_timeout=_STOP_SECONDS,
             log_level=LogLevels.warning,
         )
-        announcer = threading.Thread(target=_announce, args=[settings], daemon=True)
+        announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
         server.on_startup(announcer.start)
         server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
 
@@ -88,7 +98,7 @@ def _check_port(settings: Settings) -> None:
         probe.bind((settings.host, settings.port))
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, when_ready: Callable[[str], None] | None) -> None:
     """Print one line when the server answers."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     host = f"[{host}]" if ":" in host else host
@@ -97,7 +107,10 @@ def _announce(settings: Settings) -> None:
         with contextlib.suppress(OSError, urllib.error.URLError):
             urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL
             print(f"tallycast is ready: {url}", flush=True)  # noqa: T201 - the line that scripts wait for
-            return
+            break
         time.sleep(0.01)
-    logging.getLogger("tallycast").error("the server does not answer at %s", url)
-    sys.stderr.flush()
+    else:
+        log.error("the server does not answer at %s", url)
+        return
+    if when_ready is not None:
+        when_ready(url)

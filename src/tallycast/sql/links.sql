@@ -33,13 +33,6 @@ with input as materialized (
     %(method)s::text[], %(user_agent)s::text[], %(purpose)s::text[], %(set_aside)s::text[]
   ) as t (click_id, link_key, campaign_id, seq, clicked_ms, method, user_agent, purpose, set_aside)
 ),
-held as materialized (
-  select c.campaign_id
-  from counts c
-  where c.app_id = %(app_id)s and c.campaign_id in (select campaign_id from input)
-  order by c.campaign_id
-  for update
-),
 added as (
   insert into clicks (
     app_id, click_id, link_key, campaign_id, seq, clicked_at, method, user_agent, purpose, set_aside
@@ -47,13 +40,14 @@ added as (
   select %(app_id)s, i.click_id, i.link_key, i.campaign_id, i.seq,
     'epoch'::timestamptz + i.clicked_ms * interval '1 millisecond', i.method, i.user_agent, i.purpose, i.set_aside
   from input i
-  where (select count(*) from held) > 0
   on conflict (app_id, click_id) do nothing
   returning campaign_id, set_aside
 )
 update counts c
 set clicks = c.clicks + d.fresh
-from (select campaign_id, count(*) as fresh from added where set_aside is null group by campaign_id) d
+from (
+  select campaign_id, count(*) as fresh from added where set_aside is null group by campaign_id order by campaign_id
+) d
 where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id
 
 -- name: hold_counts

@@ -1,7 +1,8 @@
 -- name: fold_receipts
 -- Merge one batch of folded facts of one app, move the counts, park what is not known: one statement, one commit.
--- The input has one row per message; its facts are the earliest of the batch. Messages are locked in one order, then
--- counts in one order, so that two batches do not deadlock; `for update` reads what others committed meanwhile.
+-- The input has one row per message; its facts are the earliest of the batch. The update reads the row as others
+-- committed it meanwhile, and notes the state that it found in state_before: old and new state together move the
+-- counts exactly. Messages, then counts are locked in one order, so that batches do not deadlock.
 -- No step joins two steps by n: plans are made for few rows, and such a join would be quadratic.
 with input as materialized (
   select n, channel_number, message_id, campaign_id, seq, error_code, error_title,
@@ -18,86 +19,70 @@ with input as materialized (
     accepted_ms, delivered_ms, read_ms, failed_ms, error_code, error_title, n
   )
 ),
-by_id as materialized (
-  select i as said, m as known
+found as materialized (
+  select i.n, i.message_id, i.accepted_at, i.delivered_at, i.read_at, i.failed_at, i.error_code, i.error_title,
+    m.campaign_id, m.seq, null as learned_id
   from input i
   join messages m on m.app_id = %(app_id)s and m.channel_number = i.channel_number and m.message_id = i.message_id
   where i.campaign_id is null
-  order by i.channel_number, i.message_id
-  for update of m
-),
-by_address as materialized (
-  select i as said, m as known
+  union all
+  select i.n, i.message_id, i.accepted_at, i.delivered_at, i.read_at, i.failed_at, i.error_code, i.error_title,
+    m.campaign_id, m.seq,
+    case when m.message_id is null and not exists (
+      select from messages x
+      where x.app_id = %(app_id)s and x.channel_number = i.channel_number and x.message_id = i.message_id
+    ) then i.message_id end
   from input i
   join messages m on m.app_id = %(app_id)s and m.campaign_id = i.campaign_id and m.seq = i.seq
     and m.channel_number = i.channel_number
-  order by i.campaign_id, i.seq
-  for update of m
+  where i.campaign_id is not null
 ),
-found as materialized (
-  select said, known from by_id union all select said, known from by_address
-),
-before as materialized (
-  select (said).n, (known).campaign_id, (known).seq,
-    message_state((known).accepted_at, (known).delivered_at, (known).read_at, (known).failed_at) as state,
-    message_state(
-      coalesce((known).accepted_at, (said).accepted_at), coalesce((known).delivered_at, (said).delivered_at),
-      coalesce((known).read_at, (said).read_at), coalesce((known).failed_at, (said).failed_at)
-    ) as new_state,
-    least((known).accepted_at, (said).accepted_at) as accepted_at,
-    least((known).delivered_at, (said).delivered_at) as delivered_at,
-    least((known).read_at, (said).read_at) as read_at,
-    least((known).failed_at, (said).failed_at) as failed_at,
-    (said).failed_at is not null and (
-      (known).failed_at is null
-      or ((said).failed_at, coalesce((said).error_code, ''), coalesce((said).error_title, ''))
-        < ((known).failed_at, coalesce((known).error_code, ''), coalesce((known).error_title, ''))
-    ) as fails_first,
-    (said).error_code, (said).error_title,
-    case when (known).message_id is null and not exists (
-      select from messages x
-      where x.app_id = %(app_id)s and x.channel_number = (said).channel_number and x.message_id = (said).message_id
-    ) then (said).message_id end as learned_id,
-    ((known).accepted_at <= (said).accepted_at or (said).accepted_at is null)
-      and ((known).delivered_at <= (said).delivered_at or (said).delivered_at is null)
-      and ((known).read_at <= (said).read_at or (said).read_at is null) as is_known
-  from found
-),
-changed as (
+changed as materialized (
   update messages m
-  set accepted_at = b.accepted_at, delivered_at = b.delivered_at, read_at = b.read_at, failed_at = b.failed_at,
-    error_code = case when b.fails_first then b.error_code else m.error_code end,
-    error_title = case when b.fails_first then b.error_title else m.error_title end,
-    message_id = coalesce(m.message_id, b.learned_id)
-  from before b
-  where m.app_id = %(app_id)s and m.campaign_id = b.campaign_id and m.seq = b.seq
-    and (b.is_known is not true or b.fails_first or b.learned_id is not null)
+  set accepted_at = least(m.accepted_at, f.accepted_at),
+    delivered_at = least(m.delivered_at, f.delivered_at),
+    read_at = least(m.read_at, f.read_at),
+    failed_at = least(m.failed_at, f.failed_at),
+    error_code = case
+      when fails_before(f.failed_at, f.error_code, f.error_title, m.failed_at, m.error_code, m.error_title)
+      then f.error_code else m.error_code end,
+    error_title = case
+      when fails_before(f.failed_at, f.error_code, f.error_title, m.failed_at, m.error_code, m.error_title)
+      then f.error_title else m.error_title end,
+    message_id = coalesce(m.message_id, f.learned_id),
+    state_before = message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at)
+  from (select * from found order by campaign_id, seq) f
+  where m.app_id = %(app_id)s and m.campaign_id = f.campaign_id and m.seq = f.seq
+    and (
+      (f.accepted_at < m.accepted_at) is not false and f.accepted_at is not null
+      or (f.delivered_at < m.delivered_at) is not false and f.delivered_at is not null
+      or (f.read_at < m.read_at) is not false and f.read_at is not null
+      or fails_before(f.failed_at, f.error_code, f.error_title, m.failed_at, m.error_code, m.error_title)
+      or f.learned_id is not null
+    )
+  returning m.campaign_id, m.state_before,
+    message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as state,
+    least(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as first_at
 ),
 moved as materialized (
   select campaign_id,
-    sum((new_state = 'queued')::int - (state = 'queued')::int) as queued,
-    sum((new_state = 'pending')::int - (state = 'pending')::int) as pending,
-    sum((new_state in ('delivered', 'read'))::int - (state in ('delivered', 'read'))::int) as delivered,
-    sum((new_state = 'read')::int - (state = 'read')::int) as read,
-    sum((new_state = 'failed')::int - (state = 'failed')::int) as failed,
-    min(least(accepted_at, delivered_at, read_at, failed_at)) filter (where state = 'queued') as handed_at
-  from before
-  where new_state <> state
+    sum((state = 'queued')::int - (state_before = 'queued')::int) as queued,
+    sum((state = 'pending')::int - (state_before = 'pending')::int) as pending,
+    sum((state in ('delivered', 'read'))::int - (state_before in ('delivered', 'read'))::int) as delivered,
+    sum((state = 'read')::int - (state_before = 'read')::int) as read,
+    sum((state = 'failed')::int - (state_before = 'failed')::int) as failed,
+    min(first_at) filter (where state_before = 'queued') as handed_at
+  from changed
+  where state <> state_before
   group by campaign_id
-),
-held as materialized (
-  select c.campaign_id
-  from counts c
-  where c.app_id = %(app_id)s and c.campaign_id in (select campaign_id from moved)
-  order by c.campaign_id
-  for update
+  order by campaign_id
 ),
 counted as (
   update counts c
   set queued = c.queued + d.queued, pending = c.pending + d.pending, delivered = c.delivered + d.delivered,
     read = c.read + d.read, failed = c.failed + d.failed
   from moved d
-  where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id and (select count(*) from held) > 0
+  where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id
 ),
 opened as (
   update campaigns c
@@ -112,7 +97,7 @@ parking as (
   select %(app_id)s, i.channel_number, i.message_id, i.accepted_at, i.delivered_at, i.read_at, i.failed_at,
     i.error_code, i.error_title
   from input i
-  where i.n not in (select n from before)
+  where i.n not in (select n from found)
   order by i.channel_number, i.message_id
   on conflict (app_id, channel_number, message_id, button) do update
   set accepted_at = least(p.accepted_at, excluded.accepted_at),
@@ -120,21 +105,19 @@ parking as (
     read_at = least(p.read_at, excluded.read_at),
     failed_at = least(p.failed_at, excluded.failed_at),
     error_code = case
-      when p.failed_at is null
-        or (excluded.failed_at, coalesce(excluded.error_code, ''), coalesce(excluded.error_title, ''))
-          < (p.failed_at, coalesce(p.error_code, ''), coalesce(p.error_title, ''))
+      when fails_before(excluded.failed_at, excluded.error_code, excluded.error_title,
+        p.failed_at, p.error_code, p.error_title)
       then excluded.error_code else p.error_code end,
     error_title = case
-      when p.failed_at is null
-        or (excluded.failed_at, coalesce(excluded.error_code, ''), coalesce(excluded.error_title, ''))
-          < (p.failed_at, coalesce(p.error_code, ''), coalesce(p.error_title, ''))
+      when fails_before(excluded.failed_at, excluded.error_code, excluded.error_title,
+        p.failed_at, p.error_code, p.error_title)
       then excluded.error_title else p.error_title end
   returning 1
 )
 select
-  (select count(*) from before)::int as matched,
+  (select count(*) from found)::int as matched,
   (select count(*) from parking)::int as parked,
-  (select count(*) from before where learned_id is not null)::int as learned
+  (select count(*) from found where learned_id is not null)::int as learned
 
 -- name: fold_replies
 -- Add button clicks to the set of (message, button), count the new ones, park what is not known.
@@ -168,20 +151,13 @@ added as materialized (
   returning campaign_id, xmax = 0 as is_new
 ),
 moved as materialized (
-  select campaign_id, count(*) as fresh from added where is_new group by campaign_id
-),
-held as materialized (
-  select c.campaign_id
-  from counts c
-  where c.app_id = %(app_id)s and c.campaign_id in (select campaign_id from moved)
-  order by c.campaign_id
-  for update
+  select campaign_id, count(*) as fresh from added where is_new group by campaign_id order by campaign_id
 ),
 counted as (
   update counts c
   set button_replies = c.button_replies + d.fresh
   from moved d
-  where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id and (select count(*) from held) > 0
+  where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id
 ),
 parking as (
   insert into parked as p (app_id, channel_number, message_id, button, replied_at)

@@ -83,7 +83,8 @@ def answer_problem(request: Asked, error: Exception) -> Response[bytes]:
 
 def _allowed(error: HTTPException) -> str:
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
-    return headers.get("allow", "")
+    methods = set(headers.get("allow", "").split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 def _translate(request: Asked, error: HTTPException) -> Problem:
@@ -121,8 +122,8 @@ def read_int(query: Query, name: str, default: int) -> int:
     if not re.fullmatch(r"[+\- ]?[0-9]{1,20}", text, re.ASCII):
         raise BadQuery.of(f"{name} must be a number, not {text[:40]!r}")
     number = int(text.replace(" ", "+"))
-    if abs(number) > _INT32:
-        raise BadQuery.of(f"{name} must be at most {_INT32}, not {text}")
+    if not -_INT32 - 1 <= number <= _INT32:
+        raise BadQuery.of(f"{name} must be a 32-bit number, at most {_INT32}, not {text}")
     return number
 
 
@@ -167,11 +168,9 @@ async def read_body(request: Asked) -> bytes:
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > limit:
         raise TooLarge(f"the request body must be at most {limit} bytes")
-    message = await request.receive()
-    body: bytes = message["body"]  # type: ignore[typeddict-item]
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
+    parts: list[bytes] = []
+    size = 0
+    while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise BadQuery.of("the body was cut off")
@@ -179,7 +178,8 @@ async def read_body(request: Asked) -> bytes:
         size += len(parts[-1])
         if size > limit:
             raise TooLarge(f"the request body must be at most {limit} bytes")
-    return body if len(parts) == 1 else b"".join(parts)
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def read_json(request: Asked) -> bytes:
@@ -187,9 +187,13 @@ async def read_json(request: Asked) -> bytes:
     kind = request.headers.get("content-type", "")
     if kind and not _JSON_TYPES.match(kind.lower()):
         raise UnsupportedMediaType(f"send the body with Content-Type: application/json, not {kind[:80]}")
+    refuse_compressed(request)
+    return await read_body(request)
+
+
+def refuse_compressed(request: Asked) -> None:
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("the request body must not be compressed")
-    return await read_body(request)
 
 
 def decode(body: bytes, kind: type[Result]) -> Result:

@@ -12,8 +12,10 @@ from tallycast.web.services import Services
 async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Unauthorized, Forbidden or TooManyRequests; a route that names no scope is open to nobody.
 
-    RFC 6750 section 2.1: the token is in the Authorization header, after `Bearer`.
+    RFC 6750 section 2.1: the token is in the Authorization header, after `Bearer`. OPTIONS only tells the methods.
     """
+    if connection.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
+        return
     services: Services = connection.app.state["services"]
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

@@ -15,7 +15,16 @@ from tallycast.errors import BadQuery, NotFound, TooLarge, Unprocessable, Unsupp
 from tallycast.idempotency import Answer
 from tallycast.messages import Entry, Line, Rejected
 from tallycast.references import write_reference
-from tallycast.web.answers import Asked, cid_of, create, decode, encode, read_json, succeed_raw
+from tallycast.web.answers import (
+    Asked,
+    cid_of,
+    create,
+    decode,
+    encode,
+    read_json,
+    refuse_compressed,
+    succeed_raw,
+)
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
 
@@ -147,6 +156,7 @@ async def record_messages(request: Asked, appID: str, campaignID: str) -> Respon
     """
     campaign_id = campaigns.parse_id(campaignID)
     read = recordings.reader_of(request.headers.get("content-type", ""))
+    refuse_compressed(request)
     key = request.headers.get("idempotency-key")
     known = await _claim_stream(request, appID, campaign_id, key)
     if known is not None:

@@ -1,6 +1,6 @@
 """Channels over HTTP."""
 
-from datetime import datetime
+from typing import Annotated
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -10,6 +10,7 @@ from tallycast.channels import Channel, ChannelChange, NewChannel
 from tallycast.config import Settings
 from tallycast.errors import BadQuery, NotFound
 from tallycast.idempotency import Answer
+from tallycast.moments import write_moment
 from tallycast.web.answers import Asked, create, decode, encode, read_json, succeed
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
@@ -36,7 +37,7 @@ class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
     webhook_url: str = msgspec.field(name="webhookURL")
     has_webhook_secret: bool
     credentials: list[str]
-    created_at: datetime
+    created_at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class CreatedChannel(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ def _view(request: Asked, channel: Channel) -> ChannelView:
         _webhook_url(of(request).settings, channel),
         bool(secrets.webhook_secret),
         sorted(secrets.credentials),
-        channel.created_at,
+        write_moment(channel.created_at),
     )
 
 

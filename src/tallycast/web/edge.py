@@ -58,7 +58,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await Exchange(self, scope, send).run(self._app, receive)
+        await Exchange(self, scope, receive, send).run(self._app)
 
     def cors_headers(self, scope: Scope, origin: bytes | None) -> Headers:
         if not self._cors_origins or not scope["path"].startswith("/v1/api/"):
@@ -84,20 +84,25 @@ class Edge:
 class Exchange:
     """One request and its answer on their way through the edge."""
 
-    __slots__ = ("_cid", "_cors", "_edge", "_encodings", "_is_head", "_scope", "_send", "_start", "_started")
+    __slots__ = (
+        "_cid", "_cors", "_edge", "_encodings", "_has_unread", "_is_head", "_receive", "_scope", "_send", "_start",
+        "_started",
+    )  # fmt: skip
 
-    def __init__(self, edge: Edge, scope: Scope, send: Send) -> None:
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge = edge
         self._scope = scope
+        self._receive = receive
         self._send = send
         self._cid = make_cid()
         self._start: Message | None = None
         self._started = False
         self._is_head = False
+        self._has_unread = False
         self._cors: Headers = []
         self._encodings = b""
 
-    async def run(self, app: ASGIApp, receive: Receive) -> None:
+    async def run(self, app: ASGIApp) -> None:
         scope, began = self._scope, time.perf_counter()
         method = scope["method"]
         scope["state"]["cid"] = self._cid
@@ -114,12 +119,14 @@ class Exchange:
                 origin = value
             elif name == b"access-control-request-method":
                 preflight = value
+            elif name in {b"content-length", b"transfer-encoding"}:
+                self._has_unread = value != b"0"
         self._cors = self._edge.cors_headers(scope, origin)
         try:
             if method == "OPTIONS" and preflight is not None and len(self._cors) > 1:
                 await self._answer_preflight()
             else:
-                await app(scope, receive, self.send)
+                await app(scope, self.receive, self.send)
         except Exception:  # noqa: BLE001 - logged with its trace, answered without
             access_log.exception("a request failed", extra={"cid": self._cid})
             if not self._started:
@@ -132,9 +139,19 @@ class Exchange:
         self._edge.measure(method, route, status, seconds)
         if access_log.isEnabledFor(logging.INFO):
             access_log.info(
-                "%s %s %d", method, self._scope["path"], status,
+                "%s %s %d", method, self._logged_path(), status,
                 extra={"cid": self._cid, "ms": round(seconds * 1000, 2)},
             )  # fmt: skip
+
+    def _logged_path(self) -> str:
+        """The path; as it came where it holds what could write lines of its own into the log."""
+        path: str = self._scope["path"]
+        return path if path.isprintable() else repr(path)
+
+    async def receive(self) -> Message:
+        message: Message = await self._receive()
+        self._has_unread = message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -145,6 +162,10 @@ class Exchange:
             self._started = True
             headers: Headers = [*self._start["headers"], *_SECURITY, *self._cors]
             headers.append((b"x-correlation-id", self._cid.encode()))
+            if (
+                self._has_unread
+            ):  # the rest of the body cannot be told from a next request: the server will close
+                headers.append((b"connection", b"close"))
             body: bytes = message["body"]
             if len(body) >= _SMALLEST and not message.get("more_body"):
                 message["body"], headers = _compress(body, headers, self._encodings)
@@ -199,7 +220,7 @@ def choose_encoding(accepted: str) -> str | None:
             weights[name.strip()] = 0.0
     liked = {name: weights.get(name, weights.get("*", 0.0)) for name in _PACKERS}
     best = max(liked, key=lambda name: liked[name])
-    return best if liked[best] > 0 else None
+    return best if liked[best] > 0 and liked[best] >= weights.get("identity", 0.0) else None
 
 
 def _compress(body: bytes, headers: Headers, accepted: bytes) -> tuple[bytes, Headers]:

@@ -45,4 +45,4 @@ async def get_readiness(request: Asked) -> Response[Health]:
     ),
 )
 async def get_metrics() -> Response[bytes]:
-    return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(render_metrics(), media_type="text/plain; version=0.0.4")

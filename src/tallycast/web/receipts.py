@@ -1,5 +1,6 @@
 """What waits for a message, and what was not understood."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -7,6 +8,7 @@ from litestar import Response, get
 
 from tallycast import receipts
 from tallycast.errors import BadQuery
+from tallycast.moments import write_moment
 from tallycast.web.answers import Asked, read_page, read_query, succeed
 from tallycast.web.openapi import LIMIT, OFFSET, Doc
 from tallycast.web.services import of
@@ -28,7 +30,8 @@ async def list_parked(request: Asked, appID: str) -> Response[bytes]:
     """They are matched as soon as their message is recorded; `ageSeconds` says how long they have waited."""
     limit, offset = read_page(read_query(request))
     async with of(request).pool.connection() as connection:
-        return succeed(request, await receipts.list_parked(connection, appID, limit, offset))
+        parked = await receipts.list_parked(connection, appID, limit, offset)
+    return succeed(request, [_shown(one) for one in parked])
 
 
 @get(
@@ -47,10 +50,15 @@ async def list_unreadable(request: Asked, appID: str) -> Response[bytes]:
     limit, offset = read_page(read_query(request))
     async with of(request).pool.connection() as connection:
         bodies = await receipts.list_unreadable(connection, appID, limit, offset)
-    return succeed(request, [_readable(body) for body in bodies])
+    return succeed(request, [_shown(body) for body in bodies])
 
 
-def _readable(body: receipts.UnreadableBody) -> dict[str, Any]:
-    """With the body as text: what is not UTF-8 shows as replacement characters."""
-    shown: dict[str, Any] = msgspec.to_builtins(body, builtin_types=(bytes,))
-    return {**shown, "raw": body.raw.decode("utf-8", "replace")}
+def _shown(row: msgspec.Struct) -> dict[str, Any]:
+    """Moments with milliseconds, as everywhere; bodies as text: what is not UTF-8 shows as U+FFFD."""
+    shown: dict[str, Any] = msgspec.to_builtins(row, builtin_types=(bytes, datetime))
+    for name, value in shown.items():
+        if isinstance(value, datetime):
+            shown[name] = write_moment(value)
+        elif isinstance(value, bytes):
+            shown[name] = value.decode("utf-8", "replace")
+    return shown

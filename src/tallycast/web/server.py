@@ -47,7 +47,7 @@ async def go_to_docs() -> Redirect:
 @get("/docs")
 async def get_docs() -> Response[bytes]:
     """The API's documentation, with assets of this server: it works offline."""
-    return Response(openapi.PAGE.read_bytes(), media_type="text/html; charset=utf-8")
+    return Response(openapi.PAGE.read_bytes(), media_type="text/html")
 
 
 ROUTES: list[ControllerRouterHandler] = [
