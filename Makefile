@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA   ?= tallycast-data
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench test-clients test-storm lock clean
+.PHONY: help run test check format docs bench test-clients test-storm lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ check: $(VENV)/dev.stamp ## Format check, lint and types
 format: $(VENV)/dev.stamp ## Apply the formatter and the linter's safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/dev.stamp ## Write the pages of docs/ that are made from the program
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 minutes)
 	$(BIN)/python bench/run.py $(ARGS)
