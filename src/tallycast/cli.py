@@ -25,6 +25,7 @@ from tallycast.moments import parse_moment, write_moment
 
 Result = TypeVar("Result")
 Command = Callable[..., Any]
+_COUNT = click.IntRange(0, 2**31 - 1)
 # What a person can mend: the message says what, a trace would not help.
 _PERSONS_ERRORS = (
     Problem,
@@ -47,8 +48,8 @@ def _options(*names: str) -> Callable[[Command], Command]:
             try:
                 return command(settings=load(given), **arguments)
             except _PERSONS_ERRORS as error:
-                message = error.message if isinstance(error, Problem) else str(error).strip()
-                click.echo(f"tallycast: {message}", err=True)
+                message = error.message if isinstance(error, Problem) else str(error)
+                click.echo(f"tallycast: {' '.join(message.split())}", err=True)
                 sys.exit(2)
 
         wrapped: Command = run
@@ -88,6 +89,17 @@ def _with_database(settings: Settings, work: Callable[[db.Connection], Awaitable
         return asyncio.run(run(url))
 
 
+def _with_app(settings: Settings, app_id: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
+    """The same for work on one app, which must be known: a misspelt id must not look like an empty app."""
+
+    async def checked(connection: db.Connection) -> Result:
+        if await apps.find_app(connection, app_id) is None:
+            raise Problem(f"no app {app_id}")
+        return await work(connection)
+
+    return _with_database(settings, checked)
+
+
 def _print(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -108,14 +120,14 @@ def _moment(moment: datetime | None) -> str | None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(tallycast.__version__, prog_name="tallycast")
 def main() -> None:
-    r"""Self-hosted WhatsApp and SMS campaigns, with numbers that add up.
+    """Self-hosted WhatsApp and SMS campaigns, with numbers that add up.
 
     \b
     First steps:
       tallycast demo                     a server with campaigns that move
       tallycast serve                    the real one, on http://127.0.0.1:8080
       tallycast app create --name Shop   an app and its first token
-    """
+    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 @main.command()
@@ -239,7 +251,7 @@ def create_token(
 @_stored
 def list_tokens(settings: Settings, app_id: str, as_json: bool) -> None:
     """List an app's tokens with their scopes, expiry and last use."""
-    found = _with_database(settings, lambda connection: apps.list_tokens(connection, app_id))
+    found = _with_app(settings, app_id, lambda connection: apps.list_tokens(connection, app_id))
     _print([_token_row(one) for one in found], as_json, f"no tokens: tallycast token create --app {app_id}")
 
 
@@ -299,13 +311,13 @@ def receipts_group() -> None:
 
 @receipts_group.command("parked")
 @click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", default=100, show_default=True, help="how many at most")
-@click.option("--offset", default=0, help="how many to skip")
+@click.option("--limit", type=_COUNT, default=100, show_default=True, help="how many at most")
+@click.option("--offset", type=_COUNT, default=0, help="how many to skip")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @_stored
 def list_parked(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
     """List receipts and clicks whose message is not known yet, the oldest first."""
-    found = _with_database(settings, lambda c: receipts.list_parked(c, app_id, limit, offset))
+    found = _with_app(settings, app_id, lambda c: receipts.list_parked(c, app_id, limit, offset))
     rows = [
         {
             "channelID": one.channel_id,
@@ -321,13 +333,13 @@ def list_parked(settings: Settings, app_id: str, limit: int, offset: int, as_jso
 
 @receipts_group.command("unreadable")
 @click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", default=100, show_default=True, help="how many at most")
-@click.option("--offset", default=0, help="how many to skip")
+@click.option("--limit", type=_COUNT, default=100, show_default=True, help="how many at most")
+@click.option("--offset", type=_COUNT, default=0, help="how many to skip")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @_stored
 def list_unreadable(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
     """List bodies that were not understood, the latest first."""
-    found = _with_database(settings, lambda c: receipts.list_unreadable(c, app_id, limit, offset))
+    found = _with_app(settings, app_id, lambda c: receipts.list_unreadable(c, app_id, limit, offset))
     rows = [
         {
             "channelID": one.channel_id,
@@ -371,5 +383,5 @@ def reclassify(settings: Settings, app_id: str) -> None:
     """Judge all kept hits again, as people's clicks or previews and crawlers, and set the counts right."""
     from tallycast import links  # noqa: PLC0415 - the server need not load it
 
-    changed = _with_database(settings, lambda connection: links.reclassify(connection, app_id))
+    changed = _with_app(settings, app_id, lambda connection: links.reclassify(connection, app_id))
     click.echo(f"{changed} hits changed at {write_moment(datetime.now(UTC))}")

@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 _TRIES = 10
 
 # What two writers can do to each other without either being wrong: the loser simply tries again.
-CONFLICTS = (pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation)
+# A check belongs to them: PostgreSQL tests it on the row version that it saw first, before it waits for a newer one.
+CONFLICTS = (pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation, pg.CheckViolation)
 # The database cannot be written to now: down, starting, stopping, full, a standby, or not reached in time.
 AWAY = (
     psycopg.OperationalError,

@@ -30,7 +30,17 @@ _DRAIN_BATCH = 1000
 class Batch:
     items: list[Item] = field(default_factory=list)
     size: int = 0
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Tell everybody who waits; who has gone away meanwhile need not know."""
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
 
 class Intake:
@@ -45,11 +55,13 @@ class Intake:
 
     async def receive(self, arrival: Arrival) -> None:
         """Return when the arrival is durable; ServiceUnavailable when neither database nor spool took it."""
-        await asyncio.shield(self._enqueue(arrival, len(arrival.events)).done)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueue(arrival, len(arrival.events)).waiters.append(waiter)
+        await waiter
 
     def note_click(self, click: Click) -> None:
         """Take a click without waiting: a redirect never waits for it."""
-        self._enqueue(click, 1).done.add_done_callback(asyncio.Future.exception)
+        self._enqueue(click, 1)
 
     def _enqueue(self, item: Item, size: int) -> Batch:
         app_id = item.app_id
@@ -77,12 +89,12 @@ class Intake:
                 await self._write_spool(batch.items)
         except OSError:
             log.exception("neither database nor spool could take a batch", extra={"app": app_id})
-            batch.done.set_exception(ServiceUnavailable())
+            batch.settle(ServiceUnavailable())
         except Exception as error:
             log.exception("a batch could not be stored", extra={"app": app_id})
-            batch.done.set_exception(error)
+            batch.settle(error)
         else:
-            batch.done.set_result(None)
+            batch.settle()
 
     async def _store(self, app_id: str, items: Sequence[Item]) -> bool:
         """Whether the database took the batch. One that hangs is left behind: applying twice changes nothing."""

@@ -129,40 +129,50 @@ async def record(connection: db.Connection, app_id: str, campaign_id: int, rows:
     What is refused: a recipient who has another message id, and a message id that belongs to another message.
     """
     params = {"app_id": app_id, "campaign_id": campaign_id}
+    held = await _hold(connection, params)
+    groups, rejected = _group(rows)
+    unique = [_merge(group) for group in groups]
+    # A refused message id does not take the recipient's lines without one with it.
+    without_id = []
+    for n, error in await _add(connection, params, held, unique):
+        rejected += [_reject(row, error) for row in groups[n - 1] if row.message_id is not None]
+        without_id += [row for row in groups[n - 1] if row.message_id is None][:1]
+    if without_id:
+        await _add(connection, params, await _hold(connection, params), without_id)
+    message_ids = [row.message_id for row in unique if row.message_id is not None]
+    return Recorded(len(rows) - len(rejected), rejected, held.channel_number, message_ids)
+
+
+async def _hold(connection: db.Connection, params: dict[str, object]) -> Held:
     held = await db.fetch_one(connection, Held, _SQL["hold_campaign"], params)
     if held is None:
-        raise NotFound(f"no campaign {campaign_id}")
-    unique, repeated, rejected = _drop_repeats(rows)
-    refused = await _add(connection, params, held, unique)
-    rejected += [_reject(unique[n - 1], error) for n, error in refused]
-    refused_rows = {unique[n - 1].e164 for n, _ in refused}
-    accepted = len(unique) - len(refused) + sum(row.e164 not in refused_rows for row in repeated)
-    message_ids = [row.message_id for row in unique if row.message_id is not None]
-    return Recorded(accepted, rejected, held.channel_number, message_ids)
+        raise NotFound(f"no campaign {params['campaign_id']}")
+    return held
 
 
 def _reject(row: _Row, error: str) -> Rejected:
     return Rejected(row.line.index, row.line.recipient, error, row.line.line)
 
 
-def _drop_repeats(rows: Sequence[_Row]) -> tuple[list[_Row], list[_Row], list[Rejected]]:
-    """One row per recipient and per message id: a statement must not name one twice."""
-    by_number: dict[str, _Row] = {}
+def _group(rows: Sequence[_Row]) -> tuple[list[list[_Row]], list[Rejected]]:
+    """The rows of each recipient that agree on one message id: a statement must not name one twice."""
+    groups: dict[str, list[_Row]] = {}
     owners: dict[str, str] = {}
-    repeated: list[_Row] = []
+    ids: dict[str, str] = {}
     rejected: list[Rejected] = []
     for row in rows:
-        known = by_number.get(row.e164)
         if row.message_id is not None and owners.setdefault(row.message_id, row.e164) != row.e164:
             rejected.append(_reject(row, "messageID belongs to another message"))
-        elif known is None:
-            by_number[row.e164] = row
-        elif known.message_id is None or row.message_id is None or known.message_id == row.message_id:
-            by_number[row.e164] = known._replace(message_id=known.message_id or row.message_id)
-            repeated.append(row)
-        else:
+        elif row.message_id is not None and ids.setdefault(row.e164, row.message_id) != row.message_id:
             rejected.append(_reject(row, "recipient has another messageID"))
-    return list(by_number.values()), repeated, rejected
+        else:
+            groups.setdefault(row.e164, []).append(row)
+    return list(groups.values()), rejected
+
+
+def _merge(group: list[_Row]) -> _Row:
+    message_id = next((row.message_id for row in group if row.message_id is not None), None)
+    return group[0]._replace(message_id=message_id)
 
 
 async def _add(

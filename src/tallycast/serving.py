@@ -17,9 +17,12 @@ from typing import Any
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server import Server
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 from tallycast import embedded, limiter, migrations
-from tallycast.config import Settings
+from tallycast.config import BadSetting, Settings
+from tallycast.keys import load_cipher
 
 log = logging.getLogger("tallycast.serving")
 _STOP_SECONDS = 30
@@ -30,6 +33,10 @@ _BACKLOG = 4096
 def database(settings: Settings) -> Iterator[str]:
     """The URL of the database: the given one, else of the embedded server, started or joined for the while."""
     if settings.database_url:
+        try:
+            conninfo_to_dict(settings.database_url)
+        except ProgrammingError:  # its text may hold the URL's password
+            raise BadSetting("database-url must be like postgresql://user@host:5432/name") from None
         yield settings.database_url
         return
     server = embedded.start(settings.data_dir)
@@ -51,6 +58,7 @@ def serve(
     """
     _check_port(settings)
     with database(settings) as url:
+        load_cipher(settings.encryption_key, settings.data_dir)  # a bad key is told here, not by each process
         migrations.migrate(url)
         if prepare is not None:
             prepare(url)

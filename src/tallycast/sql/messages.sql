@@ -41,10 +41,11 @@ added as (
 ),
 completed as (
   update messages m
-  set message_id = l.message_id, accepted_at = coalesce(m.accepted_at, %(dated)s::timestamptz, now())
+  set message_id = l.message_id, accepted_at = least(m.accepted_at, coalesce(%(dated)s::timestamptz, now()))
   from looked_up l
   where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s and m.seq = l.known_seq
-    and l.known_id is null and l.message_id is not null and l.error is null
+    and l.message_id is not null and l.error is null
+    and (l.known_id is null or (m.accepted_at <= coalesce(%(dated)s::timestamptz, now())) is not true)
 ),
 moved as materialized (
   select

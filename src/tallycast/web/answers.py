@@ -52,6 +52,12 @@ def cid_of(request: Asked) -> str:
     return cid
 
 
+def path_of(request: Asked) -> str:
+    """The whole path, also where the framework has cut off a mount's part."""
+    path: str = request.scope["state"]["path"]
+    return path
+
+
 def succeed(
     request: Asked, result: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
@@ -65,20 +71,26 @@ def succeed_raw(
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
-def fail(request: Asked, problem: Problem) -> Response[bytes]:
-    body = _encoder.encode(Failure(problem.code, problem.message, cid_of(request)))
-    return Response(body, status_code=problem.status, media_type="application/json", headers=problem.headers)
+def write_failure(request: Asked, problem: Problem) -> bytes:
+    return _encoder.encode(Failure(problem.code, problem.message, cid_of(request)))
 
 
 def answer_problem(request: Asked, error: Exception) -> Response[bytes]:
-    """The one place where an exception becomes an answer. Only what is a Problem speaks for itself."""
+    """The one place where an exception becomes an answer."""
+    problem = find_problem(request, error)
+    if problem is None:
+        raise error  # the edge logs it with its trace and answers 500
+    body = write_failure(request, problem)
+    return Response(body, status_code=problem.status, media_type="application/json", headers=problem.headers)
+
+
+def find_problem(request: Asked, error: Exception) -> Problem | None:
+    """What an exception is to the client; None for a mistake of ours."""
     if isinstance(error, Problem):
-        return fail(request, error)
+        return error
     if isinstance(error, db.AWAY):
-        return fail(request, ServiceUnavailable())
-    if isinstance(error, HTTPException):
-        return fail(request, _translate(request, error))
-    raise error  # the edge logs it with its trace and answers 500
+        return ServiceUnavailable()
+    return _translate(request, error) if isinstance(error, HTTPException) else None
 
 
 def _allowed(error: HTTPException) -> str:
@@ -89,7 +101,7 @@ def _allowed(error: HTTPException) -> str:
 
 def _translate(request: Asked, error: HTTPException) -> Problem:
     if isinstance(error, NotFoundException):
-        return MethodNotFound.at(request.scope["state"]["method"], request.scope["path"])
+        return MethodNotFound.at(request.scope["state"]["method"], path_of(request))
     if isinstance(error, MethodNotAllowedException):
         return MethodNotAllowed(headers={"Allow": _allowed(error)})
     if isinstance(error, ValidationException | SerializationException):
@@ -162,9 +174,9 @@ def read_text(query: Query, name: str) -> str | None:
     return _single(query, name)
 
 
-async def read_body(request: Asked) -> bytes:
-    """The whole body, at most `max_body_mb`; TooLarge as soon as it is longer or says that it will be."""
-    limit = services.of(request).settings.max_body_mb * 1_000_000
+async def read_body(request: Asked, max_mb: int) -> bytes:
+    """The whole body; TooLarge as soon as it is longer than allowed, or says that it will be."""
+    limit = max_mb * 1_000_000
     said = request.headers.get("content-length", "")
     if said.isdecimal() and int(said) > limit:
         raise TooLarge(f"the request body must be at most {limit} bytes")
@@ -188,7 +200,7 @@ async def read_json(request: Asked) -> bytes:
     if kind and not _JSON_TYPES.match(kind.lower()):
         raise UnsupportedMediaType(f"send the body with Content-Type: application/json, not {kind[:80]}")
     refuse_compressed(request)
-    return await read_body(request)
+    return await read_body(request, services.of(request).settings.max_body_mb)
 
 
 def refuse_compressed(request: Asked) -> None:
@@ -214,7 +226,7 @@ async def create(request: Asked, app_id: str, body: bytes, work: Work) -> Respon
     key = request.headers.get("idempotency-key")
     if key is not None:
         idempotency.check_key(key)
-    print_ = idempotency.fingerprint(request.method.encode(), request.scope["path"].encode(), body)
+    print_ = idempotency.fingerprint(request.method.encode(), path_of(request).encode(), body)
 
     async def attempt(connection: db.Connection) -> tuple[Answer, bool]:
         async with connection.transaction():

@@ -17,13 +17,14 @@ import zstandard
 from litestar.types import ASGIApp, Receive, Send
 from prometheus_client import Counter, Histogram
 
-from tallycast.telemetry import REQUEST_SECONDS, REQUESTS
+from tallycast.telemetry import REQUEST_SECONDS, REQUESTS, AccessLog
 
 Headers = list[tuple[bytes, bytes]]
 # The framework types each message and scope on its own; at the edge they are all just what the server passes.
 Message = Any
 Scope = Any
-access_log = logging.getLogger("tallycast.access")
+log = logging.getLogger("tallycast.edge")
+_ACCESS = AccessLog()
 _COUNTER = itertools.count()
 _PREFIX = ""
 _SMALLEST = 1024
@@ -85,7 +86,7 @@ class Exchange:
     """One request and its answer on their way through the edge."""
 
     __slots__ = (
-        "_cid", "_cors", "_edge", "_encodings", "_has_unread", "_is_head", "_receive", "_scope", "_send", "_start",
+        "_cid", "_cors", "_edge", "_encodings", "_has_unread", "_is_head", "_path", "_receive", "_scope", "_send", "_start",
         "_started",
     )  # fmt: skip
 
@@ -98,6 +99,7 @@ class Exchange:
         self._start: Message | None = None
         self._started = False
         self._is_head = False
+        self._path = ""
         self._has_unread = False
         self._cors: Headers = []
         self._encodings = b""
@@ -107,6 +109,7 @@ class Exchange:
         method = scope["method"]
         scope["state"]["cid"] = self._cid
         scope["state"]["method"] = method
+        scope["state"]["path"] = self._path = scope["path"]
         if method == "HEAD":
             self._is_head = True
             scope["method"] = "GET"
@@ -127,8 +130,8 @@ class Exchange:
                 await self._answer_preflight()
             else:
                 await app(scope, self.receive, self.send)
-        except Exception:  # noqa: BLE001 - logged with its trace, answered without
-            access_log.exception("a request failed", extra={"cid": self._cid})
+        except Exception:
+            log.exception("a request failed", extra={"cid": self._cid})
             if not self._started:
                 await self._answer_failure()
         self._report(method, time.perf_counter() - began)
@@ -137,15 +140,12 @@ class Exchange:
         status: int = self._start["status"] if self._start else 500
         route = self._scope.get("path_template") or "none"
         self._edge.measure(method, route, status, seconds)
-        if access_log.isEnabledFor(logging.INFO):
-            access_log.info(
-                "%s %s %d", method, self._logged_path(), status,
-                extra={"cid": self._cid, "ms": round(seconds * 1000, 2)},
-            )  # fmt: skip
+        if _ACCESS.is_on():
+            _ACCESS.write(f"{method} {self._logged_path()} {status}", self._cid, seconds)
 
     def _logged_path(self) -> str:
         """The path; as it came where it holds what could write lines of its own into the log."""
-        path: str = self._scope["path"]
+        path = self._path
         return path if path.isprintable() else repr(path)
 
     async def receive(self) -> Message:

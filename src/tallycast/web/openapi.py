@@ -7,11 +7,10 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar import Litestar, Response, get
-from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 import tallycast
@@ -88,12 +87,12 @@ _MEANINGS: dict[type[Problem], str] = {
 def describe(app: Litestar, server_url: str) -> dict[str, Any]:
     """The whole document, as JSON values."""
     operations = list(_operations(app))
-    kinds = [kind for _, _, _, doc in operations for kind in (doc.body, doc.result) if kind is not None]
+    kinds = [kind for one in operations for kind in (one.doc.body, one.doc.result) if kind is not None]
     schemas, components = msgspec.json.schema_components([*kinds, Failure], ref_template=_REF)
     by_kind = dict(zip(map(id, kinds), schemas, strict=False))
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, handler, doc in operations:
-        paths.setdefault(path, {})[method.lower()] = _operation(path, handler, doc, by_kind)
+    for one in operations:
+        paths.setdefault(one.path, {})[one.method.lower()] = _write_operation(one, by_kind)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -117,42 +116,50 @@ def describe(app: Litestar, server_url: str) -> dict[str, Any]:
     }
 
 
-def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler, Doc]]:
+class Operation(NamedTuple):
+    """One method of one path: what explains it, and the scope that it needs."""
+
+    path: str
+    method: str
+    explained_by: Any
+    doc: Doc
+    scope: str | None = None
+
+
+def _operations(app: Litestar) -> Iterator[Operation]:
+    yield from app.state["unrouted"]
     for route in app.routes:
-        if not isinstance(route, HTTPRoute):
-            continue
-        for handler in route.route_handlers:
-            doc: Doc | None = handler.opt.get("doc")
-            if doc is not None:
-                for method in sorted({str(method) for method in handler.http_methods} - {"OPTIONS"}):
-                    yield route.path_format, method, handler, doc
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            for method in sorted({str(method) for method in handler.http_methods} - {"OPTIONS"}):
+                if "doc" in handler.opt:
+                    yield Operation(
+                        route.path_format, method, handler.fn, handler.opt["doc"], handler.opt.get("scope")
+                    )
 
 
-def _operation(path: str, handler: HTTPRouteHandler, doc: Doc, schemas: dict[int, Any]) -> dict[str, Any]:
-    is_secured = "scope" in handler.opt
-    errors: tuple[type[Problem], ...] = (
-        *doc.errors,
-        *(_APP_ERRORS if is_secured else ()),
-        ServiceFailure,
-        ServiceUnavailable,
-    )
-    operation: dict[str, Any] = {
+def _write_operation(operation: Operation, schemas: dict[int, Any]) -> dict[str, Any]:
+    doc = operation.doc
+    errors: tuple[type[Problem], ...] = (*doc.errors, ServiceFailure, ServiceUnavailable)
+    written: dict[str, Any] = {
         "operationId": doc.operation_id,
         "summary": doc.summary,
-        "description": inspect.getdoc(handler.fn) or doc.summary,
+        "description": inspect.getdoc(operation.explained_by) or doc.summary,
         "tags": [doc.tag],
-        "parameters": _parameters(path, doc),
-        "responses": {str(doc.status): _success(doc, schemas)} | {str(e.status): _failure(e) for e in errors},
+        "parameters": _parameters(operation.path, doc),
     }
-    if is_secured:
-        operation["security"] = [{"AppToken": []}]
-        operation["description"] += f"\n\nNeeds the scope `{handler.opt['scope']}`."
+    if operation.scope is not None:
+        errors = (*doc.errors, *_APP_ERRORS, ServiceFailure, ServiceUnavailable)
+        written["security"] = [{"AppToken": []}]
+        written["description"] += f"\n\nNeeds the scope `{operation.scope}`."
+    written["responses"] = {str(doc.status): _success(doc, schemas)} | {
+        str(e.status): _failure(e) for e in errors
+    }
     if doc.body is not None:
         content: dict[str, Any] = {"schema": schemas[id(doc.body)]}
         if doc.body_example is not None:
             content["example"] = doc.body_example
-        operation["requestBody"] = {"required": True, "content": dict.fromkeys(doc.body_types, content)}
-    return operation
+        written["requestBody"] = {"required": True, "content": dict.fromkeys(doc.body_types, content)}
+    return written
 
 
 def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
@@ -224,5 +231,5 @@ def _failure(problem: type[Problem]) -> dict[str, Any]:
 async def get_openapi(request: Asked) -> Response[bytes]:
     state = request.app.state
     if "openapi" not in state:
-        state["openapi"] = msgspec.json.encode(describe(request.app, of(request).settings.base_url))
+        state["openapi"] = msgspec.json.encode(describe(request.app, of(request).settings.public_url or "/"))
     return Response(state["openapi"], media_type=_JSON)

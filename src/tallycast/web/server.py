@@ -6,9 +6,10 @@ import signal
 
 from litestar import Litestar, Response, Router, get
 from litestar.datastructures import State
+from litestar.enums import ScopeType
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
-from litestar.types import ASGIApp, ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 from tallycast.config import Settings
 from tallycast.telemetry import set_up_logging
@@ -52,8 +53,6 @@ async def get_docs() -> Response[bytes]:
 
 ROUTES: list[ControllerRouterHandler] = [
     API,
-    webhooks.receive_webhook,
-    webhooks.verify_webhook,
     redirects.follow_link,
     health.get_liveness,
     health.get_readiness,
@@ -69,7 +68,7 @@ def make_litestar(settings: Settings, url: str) -> Litestar:
     return Litestar(
         [*ROUTES, static],
         lifespan=[lifespan],
-        state=State({"services": make_services(settings, url)}),
+        state=State({"services": make_services(settings, url), "unrouted": webhooks.OPERATIONS}),
         exception_handlers={Exception: answer_problem},
         openapi_config=None,
         request_max_body_size=None,
@@ -82,7 +81,18 @@ def make_app(settings: Settings, url: str) -> ASGIApp:
     _end_with_parent()
     set_up_logging(settings.log_format, settings.log_level)
     logging.getLogger("litestar").setLevel(logging.ERROR)
-    return Edge(make_litestar(settings, url), settings.cors_origins)
+    litestar = make_litestar(settings, url)
+    return Edge(_send_on(litestar, webhooks.Webhooks(litestar.state["services"])), settings.cors_origins)
+
+
+def _send_on(litestar: ASGIApp, webhooks_app: ASGIApp) -> ASGIApp:
+    """Webhooks to their own application, everything else to the framework's routes."""
+
+    async def send_on(scope: Scope, receive: Receive, send: Send) -> None:
+        is_webhook = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/webhooks/")
+        await (webhooks_app if is_webhook else litestar)(scope, receive, send)
+
+    return send_on
 
 
 def _end_with_parent() -> None:
