@@ -21,6 +21,7 @@ _PROVIDERS: dict[str, frozenset[str]] = {
 }
 _SQL = load("channels")
 _TRUST_SECONDS = 3.0
+_PATIENCE_SECONDS = 1.0
 _CACHE_SIZE = 20_000
 _MAX_TEXT = 200
 
@@ -188,8 +189,7 @@ class Channels:
         if known is not None and time.monotonic() - known.checked_at <= _TRUST_SECONDS:
             return known
         try:
-            async with self._pool.connection(timeout=0.5 if known else None) as connection:
-                channel = await find(connection, app_of(channel_id), channel_id)
+            channel = await db.within(_PATIENCE_SECONDS, self._look_up(channel_id))
         except NotFound:
             self._open.pop(channel_id, None)
             raise
@@ -199,6 +199,10 @@ class Channels:
             # Not every request shall wait for a database that is away.
             return self._remember(channel_id, known.channel, known.secrets)
         return self._remember(channel_id, channel, channel.open_secrets(self._cipher))
+
+    async def _look_up(self, channel_id: str) -> Channel:
+        async with self._pool.connection() as connection:
+            return await find(connection, app_of(channel_id), channel_id)
 
     def _remember(self, channel_id: str, channel: Channel, secrets: Secrets) -> OpenChannel:
         if len(self._open) >= _CACHE_SIZE:

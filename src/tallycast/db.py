@@ -1,6 +1,7 @@
 """The way to PostgreSQL: a pool, typed fetches, and the words for what can go wrong on the way."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,8 @@ Params = Mapping[str, Any]
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 _TRIES = 10
+# Tasks that nobody waits for any more; without a reference they could vanish half way.
+_STRAY: set[asyncio.Task[Any]] = set()
 
 # What two writers can do to each other without either being wrong: the loser simply tries again.
 # A check belongs to them: PostgreSQL tests it on the row version that it saw first, before it waits for a newer one.
@@ -105,3 +108,22 @@ async def retry_conflicts(work: Callable[[], Awaitable[Result]]) -> Result:
         except CONFLICTS:
             continue
     return await work()
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, Result]) -> Result:
+    """The work's result, or TimeoutError. Work that hangs is left behind: cancelling a statement of a server that
+    does not answer would wait for that server.
+    """
+    task = asyncio.create_task(work)
+    await asyncio.wait([task], timeout=seconds)
+    if task.done():
+        return task.result()
+    _STRAY.add(task)
+    task.add_done_callback(_forget)
+    raise TimeoutError
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _STRAY.discard(task)
+    if not task.cancelled():
+        task.exception()

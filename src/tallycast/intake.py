@@ -50,7 +50,6 @@ class Intake:
         self._spool_lock = asyncio.Lock()
         self._waiting: dict[str, list[Batch]] = defaultdict(list)
         self._busy: dict[str, asyncio.Task[None]] = {}
-        self._stray: set[asyncio.Task[None]] = set()
         self.is_away = False
 
     async def receive(self, arrival: Arrival) -> None:
@@ -98,18 +97,10 @@ class Intake:
 
     async def _store(self, app_id: str, items: Sequence[Item]) -> bool:
         """Whether the database took the batch. One that hangs is left behind: applying twice changes nothing."""
-        task = asyncio.create_task(self._apply(app_id, items))
-        self._stray.add(task)
-        task.add_done_callback(self._stray.discard)
-        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
-        if not task.done():
-            task.add_done_callback(lambda task: task.cancelled() or task.exception())
-            self._leave("no answer in time")
-            return False
         try:
-            task.result()
+            await db.within(_PATIENCE_SECONDS, self._apply(app_id, items))
         except db.AWAY as error:
-            self._leave(str(error))
+            self._leave(str(error) or "no answer in time")
             return False
         return True
 
@@ -157,16 +148,15 @@ class Intake:
             await self.drain()
 
     async def _answers(self) -> bool:
-        async def ask() -> None:
-            async with self._pool.connection() as connection:
-                await connection.execute(b"select 1 from apps limit 1")
-
-        task = asyncio.create_task(ask())
-        await asyncio.wait([task], timeout=_PATIENCE_SECONDS)
-        if not task.done():
-            task.cancel()
+        try:
+            await db.within(_PATIENCE_SECONDS, self._ask())
+        except (*db.AWAY, psycopg.Error):
             return False
-        return task.exception() is None
+        return True
+
+    async def _ask(self) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute(b"select 1 from apps limit 1")
 
     async def drain(self) -> int:
         """Apply every spool file that nobody writes; the number of items. A file goes when all of it is durable."""

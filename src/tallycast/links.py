@@ -26,6 +26,7 @@ _SEAL_DIGITS = 11
 _MAX_URL = 2000
 _PRELOAD = 20_000
 _CACHE_SIZE = 200_000
+_PATIENCE_SECONDS = 2.0
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -205,20 +206,22 @@ class Targets:
         link = self._links.get((app_key, link_key))
         if link is not None or time.monotonic() < self._missing.get(app_key + link_key, 0):
             return link
+        link = await db.within(_PATIENCE_SECONDS, self._look_up(app_key, link_key))
+        if link is None:
+            self._note_missing(app_key + link_key)
+            return None
+        return self.remember(app_key, link)
+
+    async def _look_up(self, app_key: str, link_key: str) -> Link | None:
         async with self._pool.connection() as connection:
             app_id = self._app_ids.get(app_key)
             if app_id is None:
                 app = await apps.find_app_by_key(connection, app_key)
                 if app is None:
-                    self._note_missing(app_key + link_key)
                     return None
                 app_id = self._app_ids[app_key] = app.app_id
             params = {"app_id": app_id, "link_key": link_key}
-            link = await db.fetch_one(connection, Link, _SQL["find_link"], params)
-        if link is None:
-            self._note_missing(app_key + link_key)
-            return None
-        return self.remember(app_key, link)
+            return await db.fetch_one(connection, Link, _SQL["find_link"], params)
 
     def _note_missing(self, key: str) -> None:
         """Guessed codes must not cost a query each; a link that is made a moment later is found soon."""

@@ -195,14 +195,14 @@ async def _apply_fold(connection: db.Connection, app_id: str, folded: Fold) -> A
 async def _apply_all(
     connection: db.Connection, app_id: str, folded: Fold, by_id: dict[MessageKey, Facts]
 ) -> tuple[int, int, int]:
-    by_address = {key: facts for key, facts in folded.facts.items() if key.address is not None}
     batches = [by_id] if by_id else []
-    # Two rows of one statement must not name the same message, so each address goes with one message id at a time.
+    by_address = {key: facts for key, facts in folded.facts.items() if key.address is not None}
+    # Two rows of one statement must not name the same message: each address goes with one id at a time, and each id
+    # with one address.
     while by_address:
-        one_each = {key.address: (key, facts) for key, facts in by_address.items()}
-        batches.append(dict(one_each.values()))
-        for key, _ in one_each.values():
-            del by_address[key]
+        addresses = {key.address: key for key in by_address}
+        keys = {(key.channel_number, key.message_id): key for key in addresses.values()}.values()
+        batches.append({key: by_address.pop(key) for key in keys})
     done = [await _apply_facts(connection, app_id, batch) for batch in batches]
     matched, parked, learned = (sum(column) for column in zip(*done, strict=True)) if done else (0, 0, 0)
     if folded.clicks:

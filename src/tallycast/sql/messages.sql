@@ -9,6 +9,7 @@ for update of n
 -- name: add_messages
 -- Add new recipients, complete known ones with their message id; answer which rows were refused and why.
 -- The campaign is held, and this is a statement of its own, so it sees all that others have committed.
+-- Each look-up is lateral with a limit: a plan from when the campaign was small must not read all of a large one.
 with input as materialized (
   select *
   from unnest(
@@ -24,10 +25,16 @@ looked_up as materialized (
       when known.message_id <> i.message_id then 'recipient has another messageID'
     end as error
   from input i
-  left join messages known on known.app_id = %(app_id)s and known.campaign_id = %(campaign_id)s
-    and known.recipient = i.recipient
-  left join messages owner on owner.app_id = %(app_id)s and owner.channel_number = %(channel_number)s
-    and owner.message_id = i.message_id
+  left join lateral (
+    select * from messages m
+    where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s and m.recipient = i.recipient
+    limit 1
+  ) known on true
+  left join lateral (
+    select * from messages m
+    where m.app_id = %(app_id)s and m.channel_number = %(channel_number)s and m.message_id = i.message_id
+    limit 1
+  ) owner on true
 ),
 added as (
   insert into messages (
