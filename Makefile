@@ -45,7 +45,7 @@ lock: ## Renew the lock files from pyproject.toml (needs uv)
 	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the virtual environment and caches, keep the data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-clients tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,3 +65,8 @@ $(VENV)/clients.stamp: tests/clients/setup.sh tests/clients/requirements.lock te
 ifeq ($(and $(wildcard .venv-clients),$(wildcard tests/clients/node_modules)),)
 .PHONY: $(VENV)/clients.stamp
 endif
+
+$(VENV)/bench.stamp: bench/requirements.lock $(VENV)/dev.stamp
+	@echo "installing what tallycast is measured against (once) ..."
+	@$(PIP) install --require-hashes -r bench/requirements.lock
+	@touch $@

@@ -10,10 +10,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import psycopg
+from psycopg import errors as pg
 
 from tallycast import db, links, receipts
 from tallycast.errors import ServiceUnavailable
+from tallycast.events import Unreadable
 from tallycast.links import Click
 from tallycast.receipts import Arrival
 from tallycast.spool import Item, Spool, read
@@ -24,6 +27,10 @@ _MAX_EVENTS = 2000
 # 360dialog gives an answer five seconds; the database gets this part of them before the spool takes over.
 _PATIENCE_SECONDS = 2.5
 _DRAIN_BATCH = 1000
+_DRAIN_SECONDS = 60.0
+_MAX_REASON = 500
+# What PostgreSQL refuses for what it says: however often it is tried, and whatever comes with it.
+_REFUSED = (psycopg.DataError, psycopg.IntegrityError, pg.ProgramLimitExceeded)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,13 +122,22 @@ class Intake:
         try:
             async with self._pool.connection() as connection:
                 await _apply(connection, app_id, items)
-        except (psycopg.DataError, psycopg.IntegrityError):
-            if len(items) == 1:
-                raise
-            log.exception("a batch had an odd item: each is tried alone", extra={"app": app_id})
-            for item in items:
-                async with self._pool.connection() as connection:
-                    await _apply(connection, app_id, [item])
+        except _REFUSED as error:
+            parts = _divide(items)
+            if not parts:
+                await self._keep_refused(items[0], error)
+            for part in parts:
+                await self._apply_together(app_id, part)
+
+    async def _keep_refused(self, item: Item, error: Exception) -> None:
+        """One event that would be refused for ever costs no other one: it is kept for people."""
+        log.error("the database refused one event: %s", error, extra={"app": item.app_id})
+        if isinstance(item, Arrival):
+            kept = Unreadable(
+                f"refused by the database: {error}"[:_MAX_REASON], msgspec.json.encode(item.events[0])
+            )
+            async with self._pool.connection() as connection:
+                await _apply(connection, item.app_id, [msgspec.structs.replace(item, events=[kept])])
 
     def _leave(self, reason: str) -> None:
         if not self.is_away:
@@ -162,14 +178,19 @@ class Intake:
         """Apply every spool file that nobody writes; the number of items. A file goes when all of it is durable."""
         drained = 0
         for path in self._spool.files():
-            for batch in read(path, _DRAIN_BATCH):
+            odd: list[bytes] = []
+            for batch in read(path, _DRAIN_BATCH, odd):
                 by_app: dict[str, list[Item]] = defaultdict(list)
                 for item in batch:
                     by_app[item.app_id].append(item)
                 for app_id, items in by_app.items():
-                    await self._apply(app_id, items)
+                    await db.within(_DRAIN_SECONDS, self._apply(app_id, items))
                 drained += len(batch)
-            path.unlink()
+            if odd:
+                kept = path.rename(path.with_suffix(".odd"))
+                log.error("%d lines of the spool are not understood, they are kept in %s", len(odd), kept)
+            else:
+                path.unlink()
             log.warning("spool drained", extra={"file": path.name, "items": drained})
         return drained
 
@@ -179,6 +200,18 @@ class Intake:
             await asyncio.wait(list(self._busy.values()))
         async with self._spool_lock:
             self._spool.close()
+
+
+def _divide(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Two halves of a batch, or of what one arrival says; nothing when that cannot be divided."""
+    if len(items) > 1:
+        half = len(items) // 2
+        return [items[:half], items[half:]]
+    (item,) = items
+    if not isinstance(item, Arrival) or len(item.events) < 2:  # noqa: PLR2004 - one event is one
+        return []
+    half = len(item.events) // 2
+    return [[msgspec.structs.replace(item, events=part)] for part in (item.events[:half], item.events[half:])]
 
 
 async def _apply(connection: db.Connection, app_id: str, items: Sequence[Item]) -> None:

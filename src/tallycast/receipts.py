@@ -200,7 +200,7 @@ async def _apply_all(
     # Two rows of one statement must not name the same message: each address goes with one id at a time, and each id
     # with one address.
     while by_address:
-        addresses = {key.address: key for key in by_address}
+        addresses = {key.address: key for key in reversed(by_address)}
         keys = {(key.channel_number, key.message_id): key for key in addresses.values()}.values()
         batches.append({key: by_address.pop(key) for key in keys})
     done = [await _apply_facts(connection, app_id, batch) for batch in batches]

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from tallycast.config import BadSetting, Settings
 from tallycast.keys import load_cipher
 
 log = logging.getLogger("tallycast.serving")
+STOPS = (signal.SIGTERM, signal.SIGINT)
 _STOP_SECONDS = 30
 _BACKLOG = 4096
 
@@ -94,6 +96,7 @@ def _prepare_metrics(data_dir: Path) -> None:
 
 def _load(settings: Settings, url: str) -> Any:
     """In the server process: the application, imported here so that the parent stays small."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until it can hear them, or it would not stop
     from tallycast.web.server import make_app  # noqa: PLC0415
 
     return make_app(settings, url)
@@ -103,7 +106,12 @@ def _check_port(settings: Settings) -> None:
     """Say at once that the port is taken, before a database is started for nothing."""
     with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((settings.host, settings.port))
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise BadSetting(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+            ) from None
 
 
 def _announce(settings: Settings, when_ready: Callable[[str], None] | None) -> None:

@@ -96,13 +96,19 @@ def _lock(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def read(path: Path, size: int) -> Iterator[list[Item]]:
-    """The items of a spool file in batches; what a crash tore off at the end was never acknowledged."""
+def read(path: Path, size: int, odd: list[bytes]) -> Iterator[list[Item]]:
+    """The items of a spool file in batches; what a crash tore off at the end was never acknowledged.
+
+    Lines that cannot be read are added to `odd`: a damaged one must not hold up the others.
+    """
     batch: list[Item] = []
     with path.open("rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                batch.append(_decoder.decode(line))
+                try:
+                    batch.append(_decoder.decode(line))
+                except (msgspec.MsgspecError, UnicodeDecodeError):
+                    odd.append(line)
             if len(batch) >= size:
                 yield batch
                 batch = []

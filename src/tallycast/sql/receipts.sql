@@ -197,7 +197,11 @@ select exists (select from parked where app_id = %(app_id)s and channel_number =
 -- Parked ids whose message exists: left by a process that died between parking and looking again.
 select p.channel_number, p.message_id
 from parked p
-join messages m on m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
+cross join lateral (
+  select from messages m
+  where m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
+  limit 1
+) m
 where p.app_id = %(app_id)s
 limit 5000
 

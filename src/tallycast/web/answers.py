@@ -15,6 +15,7 @@ from litestar.exceptions import (
     SerializationException,
     ValidationException,
 )
+from litestar.response.base import ASGIResponse
 
 from tallycast import db, idempotency
 from tallycast.errors import (
@@ -69,6 +70,12 @@ def succeed_raw(
 ) -> Response[bytes]:
     body = b'{"code":200,"result":%b,"cid":"%b"}' % (result, cid_of(request).encode())
     return Response(body, status_code=status, media_type="application/json", headers=headers)
+
+
+def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None = None) -> ASGIResponse:
+    """The same past the framework's response, which is copied for each request: for what is asked most."""
+    body = b'{"code":200,"result":%b,"cid":"%b"}' % (_encoder.encode(result), cid_of(request).encode())
+    return ASGIResponse(body=body, media_type="application/json", headers=headers)
 
 
 def write_failure(request: Asked, problem: Problem) -> bytes:

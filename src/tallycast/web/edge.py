@@ -17,14 +17,13 @@ import zstandard
 from litestar.types import ASGIApp, Receive, Send
 from prometheus_client import Counter, Histogram
 
-from tallycast.telemetry import REQUEST_SECONDS, REQUESTS, AccessLog
+from tallycast.telemetry import ACCESS_LOG, REQUEST_SECONDS, REQUESTS
 
 Headers = list[tuple[bytes, bytes]]
 # The framework types each message and scope on its own; at the edge they are all just what the server passes.
 Message = Any
 Scope = Any
 log = logging.getLogger("tallycast.edge")
-_ACCESS = AccessLog()
 _COUNTER = itertools.count()
 _PREFIX = ""
 _SMALLEST = 1024
@@ -140,8 +139,8 @@ class Exchange:
         status: int = self._start["status"] if self._start else 500
         route = self._scope.get("path_template") or "none"
         self._edge.measure(method, route, status, seconds)
-        if _ACCESS.is_on():
-            _ACCESS.write(f"{method} {self._logged_path()} {status}", self._cid, seconds)
+        if ACCESS_LOG.is_on():
+            ACCESS_LOG.write(f"{method} {self._logged_path()} {status}", self._cid, seconds)
 
     def _logged_path(self) -> str:
         """The path; as it came where it holds what could write lines of its own into the log."""
@@ -162,6 +161,8 @@ class Exchange:
             self._started = True
             headers: Headers = [*self._start["headers"], *_SECURITY, *self._cors]
             headers.append((b"x-correlation-id", self._cid.encode()))
+            if self._path.startswith("/v1/api/"):
+                headers.append((b"cache-control", b"no-store"))
             if (
                 self._has_unread
             ):  # the rest of the body cannot be told from a next request: the server will close

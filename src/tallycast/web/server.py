@@ -1,8 +1,10 @@
 """The server: every route on one screen."""
 
+import asyncio
 import ctypes
 import logging
 import signal
+from functools import partial
 
 from litestar import Litestar, Response, Router, get
 from litestar.datastructures import State
@@ -12,6 +14,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
 from tallycast.config import Settings
+from tallycast.serving import STOPS
 from tallycast.telemetry import set_up_logging
 from tallycast.web import campaigns, channels, health, openapi, receipts, redirects, reports, webhooks
 from tallycast.web.answers import answer_problem
@@ -68,6 +71,7 @@ def make_litestar(settings: Settings, url: str) -> Litestar:
     return Litestar(
         [*ROUTES, static],
         lifespan=[lifespan],
+        on_startup=[_take_stops],
         state=State({"services": make_services(settings, url), "unrouted": webhooks.OPERATIONS}),
         exception_handlers={Exception: answer_problem},
         openapi_config=None,
@@ -93,6 +97,12 @@ def _send_on(litestar: ASGIApp, webhooks_app: ASGIApp) -> ASGIApp:
         await (webhooks_app if is_webhook else litestar)(scope, receive, send)
 
     return send_on
+
+
+async def _take_stops() -> None:
+    """Let the signals in that `serving` holds back, once the loop runs for good: until then one would be lost."""
+    release = partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS)
+    asyncio.get_running_loop().call_later(0.05, release)
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,7 @@ from tallycast.keys import Cipher, load_cipher
 from tallycast.limiter import Limiter
 from tallycast.links import Targets
 from tallycast.spool import Spool
+from tallycast.telemetry import ACCESS_LOG
 
 log = logging.getLogger("tallycast.services")
 _RECOVER_SECONDS = 0.5
@@ -83,6 +84,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         with contextlib.suppress(*db.AWAY):
             await services.tokens.write_last_uses()
         await services.pool.close()
+        ACCESS_LOG.flush()
 
 
 async def _preload(services: Services) -> None:
