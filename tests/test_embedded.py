@@ -166,7 +166,7 @@ def test_starts_in_an_empty_directory_and_again(empty: Path) -> None:
     assert ask(server.url, "select 1") == 1
     assert ask(server.url, "select current_database() || ' ' || current_user") == "tallycast tallycast"
     assert ask(server.url, "show fsync") == "on"
-    assert ask(server.url, "show shared_buffers") == "128MB"
+    assert ask(server.url, "show max_wal_size") == "4GB"
     assert ask(server.url, "select lower('ÄÖÜ')") == "äöü"
     assert os.getsid(server.pid) == server.pid, "Ctrl-C in our terminal must not reach it"
     tell(server.url, "create table kept as select 42 as value")

@@ -35,7 +35,6 @@ import psycopg
 MAJOR = "18"
 # WAL compression stays off: the wheel is built without lz4, and pglz costs more time than it saves.
 SETTINGS = {
-    "shared_buffers": "128MB",
     "max_connections": "100",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -46,6 +45,14 @@ PATIENCE_S = 60.0  # without a sign of life
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 100  # the kernel takes 107 bytes
 BUSY = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode")
+
+
+def _shared_buffers() -> str:
+    """An eighth of the memory that we may use, from 128 MB to 1 GB; it is taken only as pages are read."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return f"{min(max(memory // 8 // 2**20, 128), 1024)}MB"
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -87,7 +94,9 @@ def start(data_dir: Path, settings: Mapping[str, str] | None = None) -> Server:
     """Starts the server of a data directory, or joins it; returns when it accepts connections."""
     home = data_dir.resolve() / "postgres"
     with _guard(home, create=True):
-        return _claim(home, _postmaster(home)[0]) or _launch(home, {**SETTINGS, **(settings or {})})
+        return _claim(home, _postmaster(home)[0]) or _launch(
+            home, {"shared_buffers": _shared_buffers(), **SETTINGS, **(settings or {})}
+        )
 
 
 def find(data_dir: Path) -> Server | None:

@@ -3,8 +3,13 @@
 import asyncio
 import ctypes
 import logging
+import multiprocessing
+import os
 import signal
+import threading
+import time
 from functools import partial
+from multiprocessing.process import BaseProcess
 
 from litestar import Litestar, Response, Router, get
 from litestar.datastructures import State
@@ -21,6 +26,9 @@ from tallycast.web.answers import answer_problem
 from tallycast.web.auth import check_token
 from tallycast.web.edge import Edge
 from tallycast.web.services import lifespan, make_services
+
+# A server process without its parent has this long to finish what it has in flight.
+_ORPHAN_SECONDS = 5.0
 
 API = Router(
     "/v1/api/apps/{appID:str}",
@@ -106,5 +114,18 @@ async def _take_stops() -> None:
 
 
 def _end_with_parent() -> None:
-    """Be stopped by the kernel when `serve` is killed: an orphan would keep the port (prctl(2), PR_SET_PDEATHSIG)."""
+    """Be stopped by the kernel when `serve` is killed: an orphan would keep the port (prctl(2), PR_SET_PDEATHSIG).
+
+    That signal may come while the server is not ready to hear it, so an orphan that has not ended in time is cut:
+    what it has answered is durable.
+    """
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=[parent], daemon=True).start()
+
+
+def _outlive(parent: BaseProcess) -> None:
+    parent.join()
+    time.sleep(_ORPHAN_SECONDS)
+    os._exit(1)
