@@ -1,5 +1,6 @@
 """Channels: the numbers and sender ids of an app, their provider and secrets."""
 
+import logging
 import time
 from datetime import datetime
 from typing import Literal
@@ -9,7 +10,7 @@ import msgspec
 from tallycast import db
 from tallycast.apps import random_text
 from tallycast.errors import BadQuery, NotFound
-from tallycast.keys import Cipher
+from tallycast.keys import BadKey, Cipher
 from tallycast.sql import load
 
 ChannelType = Literal["sms", "whatsApp"]
@@ -19,6 +20,7 @@ _PROVIDERS: dict[str, frozenset[str]] = {
     "whatsApp": frozenset({"360dialog", "meta", "twilio", "generic", "sandbox"}),
     "sms": frozenset({"twilio", "smpp", "generic", "sandbox"}),
 }
+log = logging.getLogger("tallycast.channels")
 _SQL = load("channels")
 _TRUST_SECONDS = 3.0
 _PATIENCE_SECONDS = 1.0
@@ -215,4 +217,7 @@ class Channels:
         async with self._pool.connection() as connection:
             for app_id in app_ids:
                 for channel in await list_all(connection, app_id):
-                    self._remember(channel.channel_id, channel, channel.open_secrets(self._cipher))
+                    try:
+                        self._remember(channel.channel_id, channel, channel.open_secrets(self._cipher))
+                    except BadKey as error:
+                        log.error("channel %s cannot be used: %s", channel.channel_id, error)  # noqa: TRY400 - a trace helps nobody

@@ -6,10 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from functools import partial
-from multiprocessing.process import BaseProcess
 
 from litestar import Litestar, Response, Router, get
 from litestar.datastructures import State
@@ -26,9 +23,6 @@ from tallycast.web.answers import answer_problem
 from tallycast.web.auth import check_token
 from tallycast.web.edge import Edge
 from tallycast.web.services import lifespan, make_services
-
-# A server process without its parent has this long to finish what it has in flight.
-_ORPHAN_SECONDS = 5.0
 
 API = Router(
     "/v1/api/apps/{appID:str}",
@@ -114,18 +108,12 @@ async def _take_stops() -> None:
 
 
 def _end_with_parent() -> None:
-    """Be stopped by the kernel when `serve` is killed: an orphan would keep the port (prctl(2), PR_SET_PDEATHSIG).
+    """Be ended by the kernel when `serve` is killed: an orphan would keep the port (prctl(2), PR_SET_PDEATHSIG).
 
-    That signal may come while the server is not ready to hear it, so an orphan that has not ended in time is cut:
-    what it has answered is durable.
+    Killed, not asked to stop: under load a young process may never finish stopping, and nobody is left to see to it.
+    What it has answered is durable.
     """
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_outlive, args=[parent], daemon=True).start()
-
-
-def _outlive(parent: BaseProcess) -> None:
-    parent.join()
-    time.sleep(_ORPHAN_SECONDS)
-    os._exit(1)
+    if parent is not None and parent.pid != os.getppid():  # it was killed before
+        os._exit(1)
