@@ -37,7 +37,8 @@ AWAY = (
 # Every query reaches its rows through an index, whatever its parameters and however young the table's statistics:
 # one plan for all saves planning each time, and a plan that was made for an empty table must not scan a full one.
 _SESSION = (
-    b"set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_hashjoin = off; "
+    b"set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; "
+    b"set enable_hashjoin = off; "
     b"set enable_mergejoin = off; set jit = off; set timezone = 'UTC'; set statement_timeout = '60s'; "
     b"set default_transaction_isolation = 'read committed'; set application_name = 'tallycast'"
 )

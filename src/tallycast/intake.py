@@ -20,7 +20,7 @@ from tallycast.events import Unreadable
 from tallycast.links import Click
 from tallycast.receipts import Arrival
 from tallycast.spool import Item, Spool, read
-from tallycast.telemetry import BATCH_EVENTS, DATABASE_AWAY, RECEIPTS_PARKED, SPOOLED
+from tallycast.telemetry import BATCH_EVENTS, DATABASE_AWAY, EVENTS, RECEIPTS_PARKED, SPOOLED
 
 log = logging.getLogger("tallycast.intake")
 _MAX_EVENTS = 2000
@@ -90,6 +90,7 @@ class Intake:
 
     async def _commit(self, app_id: str, batch: Batch) -> None:
         BATCH_EVENTS.observe(batch.size)
+        EVENTS.inc(batch.size)
         try:
             if self.is_away or not await self._store(app_id, batch.items):
                 await self._write_spool(batch.items)

@@ -16,6 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.response.base import ASGIResponse
+from litestar.types import Receive
 
 from tallycast import db, idempotency
 from tallycast.errors import (
@@ -78,26 +79,24 @@ def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None 
     return ASGIResponse(body=body, media_type="application/json", headers=headers)
 
 
-def write_failure(request: Asked, problem: Problem) -> bytes:
-    return _encoder.encode(Failure(problem.code, problem.message, cid_of(request)))
+def write_failure(problem: Problem, cid: str) -> bytes:
+    return _encoder.encode(Failure(problem.code, problem.message, cid))
 
 
 def answer_problem(request: Asked, error: Exception) -> Response[bytes]:
     """The one place where an exception becomes an answer."""
-    problem = find_problem(request, error)
+    problem = _translate(request, error) if isinstance(error, HTTPException) else find_problem(error)
     if problem is None:
         raise error  # the edge logs it with its trace and answers 500
-    body = write_failure(request, problem)
+    body = write_failure(problem, cid_of(request))
     return Response(body, status_code=problem.status, media_type="application/json", headers=problem.headers)
 
 
-def find_problem(request: Asked, error: Exception) -> Problem | None:
+def find_problem(error: Exception) -> Problem | None:
     """What an exception is to the client; None for a mistake of ours."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, db.AWAY):
-        return ServiceUnavailable()
-    return _translate(request, error) if isinstance(error, HTTPException) else None
+    return ServiceUnavailable() if isinstance(error, db.AWAY) else None
 
 
 def _allowed(error: HTTPException) -> str:
@@ -181,16 +180,15 @@ def read_text(query: Query, name: str) -> str | None:
     return _single(query, name)
 
 
-async def read_body(request: Asked, max_mb: int) -> bytes:
-    """The whole body; TooLarge as soon as it is longer than allowed, or says that it will be."""
+async def read_body(receive: Receive, said_length: str, max_mb: int) -> bytes:
+    """The whole body; TooLarge as soon as it is longer than allowed, or its Content-Length says that it will be."""
     limit = max_mb * 1_000_000
-    said = request.headers.get("content-length", "")
-    if said.isdecimal() and int(said) > limit:
+    if said_length.isdecimal() and int(said_length) > limit:
         raise TooLarge(f"the request body must be at most {limit} bytes")
     parts: list[bytes] = []
     size = 0
     while True:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise BadQuery.of("the body was cut off")
         parts.append(message["body"])  # type: ignore[typeddict-item]
@@ -207,7 +205,8 @@ async def read_json(request: Asked) -> bytes:
     if kind and not _JSON_TYPES.match(kind.lower()):
         raise UnsupportedMediaType(f"send the body with Content-Type: application/json, not {kind[:80]}")
     refuse_compressed(request)
-    return await read_body(request, services.of(request).settings.max_body_mb)
+    limit = services.of(request).settings.max_body_mb
+    return await read_body(request.receive, request.headers.get("content-length", ""), limit)
 
 
 def refuse_compressed(request: Asked) -> None:

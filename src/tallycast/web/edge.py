@@ -15,9 +15,8 @@ from typing import Any
 import brotli
 import zstandard
 from litestar.types import ASGIApp, Receive, Send
-from prometheus_client import Counter, Histogram
 
-from tallycast.telemetry import ACCESS_LOG, REQUEST_SECONDS, REQUESTS
+from tallycast.telemetry import ACCESS_LOG, REQUEST_METER
 
 Headers = list[tuple[bytes, bytes]]
 # The framework types each message and scope on its own; at the edge they are all just what the server passes.
@@ -52,7 +51,6 @@ class Edge:
     def __init__(self, app: ASGIApp, cors_origins: tuple[str, ...]) -> None:
         self._app = app
         self._cors_origins = frozenset(origin.encode() for origin in cors_origins)
-        self._meters: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,14 +69,6 @@ class Edge:
             (b"access-control-expose-headers", _EXPOSED),
             (b"vary", b"Origin"),
         ]
-
-    def measure(self, method: str, route: str, status: int, seconds: float) -> None:
-        meters = self._meters.get((method, route, status))
-        if meters is None:
-            meters = REQUESTS.labels(method, route, str(status)), REQUEST_SECONDS.labels(route)
-            self._meters[method, route, status] = meters
-        meters[0].inc()
-        meters[1].observe(seconds)
 
 
 class Exchange:
@@ -138,7 +128,7 @@ class Exchange:
     def _report(self, method: str, seconds: float) -> None:
         status: int = self._start["status"] if self._start else 500
         route = self._scope.get("path_template") or "none"
-        self._edge.measure(method, route, status, seconds)
+        REQUEST_METER.note(method, route, status, seconds)
         if ACCESS_LOG.is_on():
             ACCESS_LOG.write(f"{method} {self._logged_path()} {status}", self._cid, seconds)
 

@@ -1,12 +1,11 @@
 """Webhooks: authenticate, parse, make durable, answer 200."""
 
 import logging
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Request
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
 
 from tallycast.channels import OpenChannel
 from tallycast.config import Settings
@@ -14,8 +13,8 @@ from tallycast.errors import Forbidden, MethodNotAllowed, MethodNotFound, NotFou
 from tallycast.events import Unreadable
 from tallycast.providers import PROVIDERS, Signed, meta
 from tallycast.receipts import Arrival, now_ms
-from tallycast.telemetry import EVENTS, UNREADABLE
-from tallycast.web.answers import Asked, cid_of, find_problem, path_of, read_body, write_failure
+from tallycast.telemetry import UNREADABLE
+from tallycast.web.answers import find_problem, read_body, write_failure
 from tallycast.web.openapi import Doc, Operation, Parameter
 from tallycast.web.services import Services
 
@@ -43,6 +42,23 @@ class GenericReceipts(msgspec.Struct):
     receipts: list[GenericReceipt]
 
 
+class Hook(NamedTuple):
+    """A webhook request, as far as it has to be known. `headers` have lower-case names."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    receive: Receive
+    cid: str
+
+
+def _read_hook(scope: Any, receive: Receive) -> Hook:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    query = scope["query_string"].decode("latin-1")
+    return Hook(scope["method"], scope["path"], query, headers, receive, scope["state"]["cid"])
+
+
 class Webhooks:
     """The ASGI application below `/webhooks/`.
 
@@ -53,49 +69,44 @@ class Webhooks:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request: Asked = Request(scope, receive, send)
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        hook = _read_hook(scope, receive)
         scope["path_template"] = PATH
         status, headers = 200, {}
         try:
-            content_type, body = await self._answer(request)
+            content_type, body = await self._answer(hook)
         except Exception as error:
-            problem = find_problem(request, error)
+            problem = find_problem(error)
             if problem is None:
                 raise
-            content_type, body = _JSON, write_failure(request, problem)
+            content_type, body = _JSON, write_failure(problem, hook.cid)
             status, headers = problem.status, problem.headers
         head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         head += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _answer(self, request: Asked) -> tuple[bytes, bytes]:
+    async def _answer(self, hook: Hook) -> tuple[bytes, bytes]:
         """The content type and body of a success."""
-        _, _, provider, channel_id, *rest = [*path_of(request).split("/"), "", ""]
+        _, _, provider, channel_id, *rest = [*hook.path.split("/"), "", ""]
         if not channel_id or any(rest):
-            raise MethodNotFound.at(request.scope["state"]["method"], path_of(request))
-        if request.method not in {"GET", "POST"}:
-            raise MethodNotAllowed(headers={"Allow": "GET, POST"})
+            raise MethodNotFound.at(hook.method, hook.path)
+        if hook.method not in {"GET", "POST"}:
+            raise MethodNotAllowed(headers={"Allow": "GET, HEAD, POST"})
         known = await self._services.channels.find(channel_id)
         if known.channel.provider != provider:
             raise NotFound(f"no channel {channel_id} of {provider}")
-        return (
-            await self._receive(request, known)
-            if request.method == "POST"
-            else _answer_handshake(request, known)
-        )
+        return await self._receive(hook, known) if hook.method == "POST" else _answer_handshake(hook, known)
 
-    async def _receive(self, request: Asked, known: OpenChannel) -> tuple[bytes, bytes]:
+    async def _receive(self, hook: Hook, known: OpenChannel) -> tuple[bytes, bytes]:
         """200 means that every fact of the body is durable. A body, or a part, that is not understood is kept raw."""
-        channel = known.channel
-        body = await read_body(request, self._services.settings.max_body_mb)
-        _authenticate(request, known, self._services.settings, body)
-        events = PROVIDERS[channel.provider].parse(body, request.headers.get("content-type", ""))
+        channel, settings = known.channel, self._services.settings
+        body = await read_body(hook.receive, hook.headers.get("content-length", ""), settings.max_body_mb)
+        _authenticate(hook, known, settings, body)
+        events = PROVIDERS[channel.provider].parse(body, hook.headers.get("content-type", ""))
         if events:
             arrival = Arrival(channel.app_id, channel.channel_number, now_ms(), events)
             await self._services.intake.receive(arrival)
-            EVENTS.labels(channel.provider).inc(len(events))
         for event in events:
             if isinstance(event, Unreadable):
                 UNREADABLE.labels(channel.provider).inc()
@@ -104,35 +115,31 @@ class Webhooks:
                 )
         if channel.provider == "twilio":
             return b"text/xml", _EMPTY_TWIML
-        return _JSON, b'{"code":200,"result":{"events":%d},"cid":"%b"}' % (
-            len(events),
-            cid_of(request).encode(),
-        )
+        return _JSON, b'{"code":200,"result":{"events":%d},"cid":"%b"}' % (len(events), hook.cid.encode())
 
 
-def _urls(request: Asked, settings: Settings) -> tuple[str, ...]:
+def _urls(hook: Hook, settings: Settings) -> tuple[str, ...]:
     """Under what URLs the provider may have called us: as we are known outside, and as the request says."""
-    query = request.scope["query_string"].decode("latin-1")
-    tail = f"{path_of(request)}?{query}" if query else path_of(request)
-    host = request.headers.get("host", "")
+    tail = f"{hook.path}?{hook.query}" if hook.query else hook.path
+    host = hook.headers.get("host", "")
     return f"{settings.base_url}{tail}", f"https://{host}{tail}", f"http://{host}{tail}"
 
 
-def _authenticate(request: Asked, known: OpenChannel, settings: Settings, body: bytes) -> None:
+def _authenticate(hook: Hook, known: OpenChannel, settings: Settings, body: bytes) -> None:
     secrets = known.secrets
     if not secrets.webhook_secret and _PROOF_KEYS.isdisjoint(secrets.credentials):
         return
-    signed = Signed(dict(request.headers.items()), _urls(request, settings), body)
+    signed = Signed(hook.headers, _urls(hook, settings), body)
     provider = PROVIDERS[known.channel.provider]
     if not provider.verify(secrets.webhook_secret, secrets.credentials, signed):
         raise Unauthorized("the request does not prove that it knows the channel's secret")
 
 
-def _answer_handshake(request: Asked, known: OpenChannel) -> tuple[bytes, bytes]:
+def _answer_handshake(hook: Hook, known: OpenChannel) -> tuple[bytes, bytes]:
     """Meta's `hub.challenge`, if `hub.verify_token` is the channel's, else Forbidden."""
     if known.channel.provider != "meta":
         raise NotFound("only Meta's webhooks have a handshake")
-    query = dict(parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+    query = dict(parse_qsl(hook.query, keep_blank_values=True))
     challenge = meta.answer_handshake(known.secrets.webhook_secret, known.secrets.credentials, query)
     if challenge is None:
         raise Forbidden("hub.verify_token is not the channel's")
