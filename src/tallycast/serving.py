@@ -17,7 +17,7 @@ from typing import Any
 
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
-from granian.server import Server
+from granian.server.mp import MPServer
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
@@ -29,6 +29,16 @@ log = logging.getLogger("tallycast.serving")
 STOPS = (signal.SIGTERM, signal.SIGINT)
 _STOP_SECONDS = 30
 _BACKLOG = 4096
+
+
+class _Server(MPServer):
+    """Starts its announcer after the server processes were forked: what a thread holds at a fork stays held in them."""
+
+    announcer: threading.Thread
+
+    def startup(self, spawn_target: Any, target_loader: Any) -> None:
+        super().startup(spawn_target, target_loader)
+        self.announcer.start()
 
 
 @contextlib.contextmanager
@@ -66,7 +76,7 @@ def serve(
             prepare(url)
         limiter.clear(settings.data_dir)
         _prepare_metrics(settings.data_dir)
-        server = Server(
+        server = _Server(
             "tallycast",
             address=settings.host,
             port=settings.port,
@@ -81,8 +91,7 @@ def serve(
             workers_kill_timeout=_STOP_SECONDS,
             log_level=LogLevels.warning,
         )
-        announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
-        server.on_startup(announcer.start)
+        server.announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
         server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
 
 
