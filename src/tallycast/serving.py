@@ -37,7 +37,7 @@ class _Server(MPServer):
     announcer: threading.Thread
 
     def startup(self, spawn_target: Any, target_loader: Any) -> None:
-        super().startup(spawn_target, target_loader)
+        super().startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]
         self.announcer.start()
 
 
