@@ -48,7 +48,8 @@ clean: ## Remove the virtual environment and caches, keep the data
 	rm -rf $(VENV) .venv-clients tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
+	  { rm -rf $(VENV); echo "Python's venv is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@echo "installing tallycast (once) ..."
 	@$(PIP) install --require-hashes -r requirements.lock
 	@$(PIP) install --no-build-isolation --no-deps -e .

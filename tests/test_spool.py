@@ -175,7 +175,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_of_itself(tmp_path: Path) ->
     assert path.stat().st_size == size
     spool.write([arrival("m3")])
     spool.close()
-    assert drained(Spool(tmp_path)) == [arrival("m1"), arrival("m3")]
+    assert sorted(drained(Spool(tmp_path)), key=str) == [arrival("m1"), arrival("m3")]
 
 
 def test_a_write_that_cannot_be_synced_leaves_nothing_of_itself(
@@ -193,7 +193,7 @@ def test_a_write_that_cannot_be_synced_leaves_nothing_of_itself(
             spool.write([arrival("m2")])
     spool.write([arrival("m3")])
     spool.close()
-    assert drained(Spool(tmp_path)) == [arrival("m1"), arrival("m3")]
+    assert sorted(drained(Spool(tmp_path)), key=str) == [arrival("m1"), arrival("m3")]
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_and_not_a_loss(tmp_path: Path) -> None:

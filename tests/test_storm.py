@@ -179,11 +179,26 @@ def weather(data_dir: Path, client: httpx.Client, rounds: list[str], messages: i
             storm.until_acknowledged(40)
             ROUNDS[name](storm)
         storm.until_acknowledged(40)
+    except BaseException:
+        clear_up(storm)
+        raise
     finally:
         storm.over.set()
         for poster in posters:
             poster.join()
-    check(storm, campaign_id, messages)
+    try:
+        check(storm, campaign_id, messages)
+    finally:
+        clear_up(storm)
+
+
+def clear_up(storm: Storm) -> None:
+    """Leave no process behind, also when the test failed."""
+    if storm.server.process.poll() is None:
+        signal_all(storm.processes(), signal.SIGKILL)
+        storm.server.process.wait(30)
+        with joined(storm.data_dir):
+            pass  # the last user stops the database
 
 
 def new_app(server: Server, client: httpx.Client) -> App:

@@ -48,7 +48,7 @@ def find_routes() -> Iterator[Route]:
                     yield Route(method, route.path_format, handler.opt.get("scope"), doc and doc.body_example)
 
 
-TABLE = list(find_routes())
+TABLE = sorted(find_routes(), key=str)
 every_route = pytest.mark.parametrize("route", TABLE, ids=str)
 
 

@@ -1,6 +1,7 @@
 """Channels: the numbers and sender ids of an app, their provider and secrets."""
 
 import logging
+import re
 import time
 from datetime import datetime
 from typing import Literal
@@ -26,6 +27,8 @@ _TRUST_SECONDS = 3.0
 _PATIENCE_SECONDS = 1.0
 _CACHE_SIZE = 20_000
 _MAX_TEXT = 200
+# Credentials that prove a webhook's origin; the others are for sending.
+PROOF_KEYS = frozenset({"appSecret", "authToken", "signatureSecret", "verifyToken"})
 
 
 class Secrets(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +94,15 @@ def app_of(channel_id: str) -> str:
     return channel_id.rpartition("-")[0]
 
 
+def _check_credentials(credentials: dict[str, str] | None) -> None:
+    """Other names are the sender's business; a proof's name that is spelled otherwise would leave the door open."""
+    known = {name.lower(): name for name in PROOF_KEYS}
+    for name in credentials or {}:
+        meant = known.get(re.sub(r"[^a-z]", "", name.lower()))
+        if meant not in {None, name}:
+            raise BadQuery.of(f"credentials: {name} must be written {meant}")
+
+
 def _check_texts(texts: dict[str, str | None]) -> None:
     for name, text in texts.items():
         if text is not None and (len(text) > _MAX_TEXT or "\0" in text):
@@ -109,6 +121,7 @@ async def create(connection: db.Connection, cipher: Cipher, app_id: str, new: Ne
     if not new.phone.strip():
         raise BadQuery.of("phone must be a number or a sender id")
     _check_texts({"phone": new.phone, "channelName": new.channel_name, "sourceName": new.source_name})
+    _check_credentials(new.credentials)
     channel_id = f"{app_id}-{random_text(22)}"
     secrets = Secrets(new.webhook_secret or "", new.credentials or {})
     params = {
@@ -141,11 +154,13 @@ async def find(connection: db.Connection, app_id: str, channel_id: str) -> Chann
 async def change(
     connection: db.Connection, cipher: Cipher, app_id: str, channel_id: str, wanted: ChannelChange
 ) -> Channel:
+    await db.fetch_rows(connection, _SQL["hold_channel"], {"app_id": app_id, "channel_id": channel_id})
     channel = await find(connection, app_id, channel_id)
     secrets = channel.open_secrets(cipher)
     if wanted.webhook_secret is not msgspec.UNSET:
         secrets = msgspec.structs.replace(secrets, webhook_secret=wanted.webhook_secret or "")
     if wanted.credentials is not msgspec.UNSET:
+        _check_credentials(wanted.credentials)
         secrets = msgspec.structs.replace(secrets, credentials=wanted.credentials or {})
     names = ("phone", "channel_name", "source_name")
     given = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not msgspec.UNSET}

@@ -17,7 +17,7 @@ from rich.table import Table
 
 import tallycast
 from tallycast import apps, audit, db, migrations, receipts, serving
-from tallycast.config import BadSetting, Settings, load, setting_type
+from tallycast.config import BadSetting, Settings, load, read_list, setting_type
 from tallycast.embedded import EmbeddedPostgresError
 from tallycast.errors import Problem
 from tallycast.keys import BadKey
@@ -66,9 +66,7 @@ def _option(name: str, default: Any, help_text: str) -> Callable[[Command], Comm
     return click.option(
         f"--{name.replace('_', '-')}",
         type=click.Path(path_type=Path) if kind is Path else (str if kind is tuple else kind),
-        callback=(lambda _context, _option, value: value and tuple(value.split(",")))
-        if kind is tuple
-        else None,
+        callback=(lambda _context, _option, value: value and read_list(value)) if kind is tuple else None,
         help=f"{help_text}{shown} (TALLYCAST_{name.upper()})",
     )
 

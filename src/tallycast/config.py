@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 ENV_PREFIX = "TALLYCAST_"
+# Database connections of a server process that only receipts and authentication use.
+URGENT_CONNECTIONS = 3
 
 
 class BadSetting(ValueError):
@@ -32,7 +34,9 @@ class Settings:
         "without it an embedded PostgreSQL runs in the data directory",
         secret=True,
     )
-    database_connections: int = _setting(8, "database connections of one server process")
+    database_connections: int = _setting(
+        8, "database connections of one server process, besides three for receipts"
+    )
     encryption_key: str | None = _setting(
         None,
         "32 random bytes in base64 that encrypt channel secrets; without it a key file is made in the data directory",
@@ -71,7 +75,10 @@ class Settings:
 
     @property
     def base_url(self) -> str:
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        """How webhooks and links are reached; a listener on every address is named by this machine's own."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        host = f"[{host}]" if ":" in host else host
+        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
@@ -91,11 +98,16 @@ def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -
 def _read(name: str, text: str) -> Any:
     kind = setting_type(name)
     if kind is tuple:
-        return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+        return read_list(text)
     try:
         return kind(text)
     except ValueError:
         raise BadSetting(f"{ENV_PREFIX}{name.upper()} must be a number, not {text!r}") from None
+
+
+def read_list(text: str) -> tuple[str, ...]:
+    """Origins separated by commas, without the slash that people add."""
+    return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
 
 
 def setting_type(name: str) -> type:

@@ -44,6 +44,15 @@ _SESSION = (
 )
 
 
+# A database host that vanishes without a word is noticed in half a minute, not in the kernel's hours.
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+
+
 async def _configure(connection: Connection) -> None:
     await connection.execute(_SESSION)
 
@@ -56,7 +65,7 @@ def make_pool(url: str, size: int) -> Pool:
         max_size=size,
         timeout=2.0,
         reconnect_timeout=5.0,
-        kwargs={"autocommit": True, "connect_timeout": 5},
+        kwargs={"autocommit": True, "connect_timeout": 5, **_KEEPALIVE},
         configure=_configure,
         open=False,
     )

@@ -1,6 +1,6 @@
 """What a provider can say about a message: the frozen events between the wire and the domain.
 
-Providers' parsers return these; `receipts.py` and `replies.py` decide what they mean.
+Providers' parsers return these; `receipts.py` decides what they mean.
 """
 
 from enum import StrEnum

@@ -97,9 +97,6 @@ class Intake:
         except OSError:
             log.exception("neither database nor spool could take a batch", extra={"app": app_id})
             batch.settle(ServiceUnavailable())
-        except Exception as error:
-            log.exception("a batch could not be stored", extra={"app": app_id})
-            batch.settle(error)
         else:
             batch.settle()
 
@@ -109,6 +106,10 @@ class Intake:
             await db.within(_PATIENCE_SECONDS, self._apply(app_id, items))
         except db.AWAY as error:
             self._leave(str(error) or "no answer in time")
+            return False
+        except psycopg.Error:
+            # Not away, and yet it does not take what it should: a right that is missing, a table that is being changed.
+            log.exception("a batch could not be stored, it is spooled", extra={"app": app_id})
             return False
         return True
 

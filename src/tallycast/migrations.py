@@ -24,8 +24,8 @@ def available() -> list[tuple[int, str, str]]:
 def migrate(url: str) -> list[str]:
     """Bring the schema up to date; the names of the migrations that were applied now.
 
-    Servers that start at once wait for each other. A lock that cannot be had in time fails instead of blocking
-    everybody behind it.
+    Servers that start at once wait for each other. A table that is locked by others fails a migration in ten seconds
+    instead of blocking everybody behind it.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.info.server_version < _MINIMUM_VERSION:

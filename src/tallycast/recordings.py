@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from tallycast import messages
 from tallycast.errors import BadQuery, UnsupportedMediaType
@@ -11,7 +11,10 @@ from tallycast.messages import Entry, Line
 
 Reader = Callable[[AsyncIterator[bytes]], AsyncIterator[Line]]
 _MAX_LINE = 1_000_000
+_OPENING = re.compile(rb'(?:^|[,;\t])"')
+_CLOSING = re.compile(rb'[^"]*(?:""[^"]*)*"(?!")')
 _COLUMNS = {"recipient": "recipient", "messageid": "message_id", "content": "content"}
+_NO_RECORD = "not a CSV record"
 _UNREADABLE = "not a message: the line is not UTF-8"
 
 
@@ -73,30 +76,52 @@ async def read_csv(chunks: AsyncIterator[bytes]) -> AsyncIterator[Line]:
             text = record.decode("utf-8-sig", "replace")
             delimiter = max(",;\t", key=text.count)
             columns = _read_header(text, delimiter)
-        elif record.strip():
-            yield _read_record(index, number, record, columns, delimiter)
-            index += 1
+        else:
+            for line in _read_lines(index, number, record, columns, delimiter):
+                yield line
+                index += 1
     if columns is None:
         raise BadQuery.of("the CSV is empty; its header must be recipient,messageID")
 
 
 async def _records(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
-    """(first line's number, record): a quoted field may hold line ends, so a record ends outside of quotes."""
-    started = quotes = size = 0
+    """(first line's number, record): a quoted field may hold line ends, so a record ends outside of quotes.
+
+    Quotes that never close must not take other lines with them: then each line is a record of its own.
+    """
+    started = size = 0
     lines: list[bytes] = []
+    is_open = False
     async for number, line in _split(chunks):
         started = started or number
         lines.append(line)
-        quotes += line.count(b'"')
         size += len(line) + 1
-        if quotes % 2 == 0:
-            yield started, b"\n".join(lines)
-            started = quotes = size = 0
-            lines = []
-        elif size > _MAX_LINE:
-            raise BadQuery.of(f"the quotes that open on line {started} do not close")
-    if lines:
+        is_open = (b'"' in line and _stays_open(line, is_open)) or (is_open and b'"' not in line)
+        if is_open and size <= _MAX_LINE:
+            continue
+        for record in _close(started, lines, is_open):
+            yield record
+        started = size = 0
+        lines, is_open = [], False
+    for record in _close(started, lines, is_open):
+        yield record
+
+
+def _close(started: int, lines: list[bytes], is_open: bool) -> Iterator[tuple[int, bytes]]:
+    if is_open:
+        yield from enumerate(lines, started)
+    elif lines:
         yield started, b"\n".join(lines)
+
+
+def _stays_open(line: bytes, is_open: bool) -> bool:
+    """Whether a quoted field is open after this line. A quote opens one only where a field begins (RFC 4180)."""
+    position = 0
+    while True:
+        match = (_CLOSING.match if is_open else _OPENING.search)(line, position)
+        if match is None:
+            return is_open
+        is_open, position = not is_open, match.end()
 
 
 def _read_header(text: str, delimiter: str) -> list[str]:
@@ -110,6 +135,20 @@ def _read_header(text: str, delimiter: str) -> list[str]:
     return columns
 
 
+def _read_lines(index: int, number: int, record: bytes, columns: list[str], delimiter: str) -> Iterator[Line]:
+    """The record; or, where a stray quote made one of several lines, each of them by itself."""
+    if not record.strip():
+        return
+    line = _read_record(index, number, record, columns, delimiter)
+    if b"\n" not in record or not line.error.startswith(_NO_RECORD):
+        yield line
+        return
+    for offset, one in enumerate(record.split(b"\n")):
+        for single in _read_lines(index, number + offset, one, columns, delimiter):
+            yield single
+            index += 1
+
+
 def _read_record(index: int, number: int, record: bytes, columns: list[str], delimiter: str) -> Line:
     try:
         # not splitlines(): it also cuts at characters like U+2028, which a text may hold
@@ -118,14 +157,14 @@ def _read_record(index: int, number: int, record: bytes, columns: list[str], del
     except UnicodeDecodeError:
         return Line(index, number, None, "", _UNREADABLE)
     except csv.Error as error:
-        return Line(index, number, None, "", f"not a CSV record: {error}")
+        return Line(index, number, None, "", f"{_NO_RECORD}: {error}")
     if more:
         return Line(
             index,
             number,
             None,
             "".join(cells[:1])[:100],
-            "not a CSV record: a line end inside, without quotes",
+            f"{_NO_RECORD}: a line end inside, without quotes",
         )
     values = {column: cell for column, cell in zip(columns, cells, strict=False) if column and cell}
     entry = Entry(values.get("recipient", ""), values.get("message_id"), values.get("content"))

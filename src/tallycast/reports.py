@@ -13,7 +13,6 @@ from tallycast.moments import write_moment
 from tallycast.sql import load
 
 _SQL = load("reports")
-_CHANNELS = {"sms": "SMS", "whatsApp": "WhatsApp"}
 UNSET = msgspec.UNSET
 Missing = msgspec.UnsetType
 

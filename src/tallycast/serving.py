@@ -22,7 +22,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from tallycast import embedded, limiter, migrations
-from tallycast.config import BadSetting, Settings
+from tallycast.config import URGENT_CONNECTIONS, BadSetting, Settings
 from tallycast.keys import load_cipher
 
 log = logging.getLogger("tallycast.serving")
@@ -51,7 +51,8 @@ def database(settings: Settings) -> Iterator[str]:
             raise BadSetting("database-url must be like postgresql://user@host:5432/name") from None
         yield settings.database_url
         return
-    server = embedded.start(settings.data_dir)
+    connections = settings.workers * (settings.database_connections + URGENT_CONNECTIONS) + 40
+    server = embedded.start(settings.data_dir, {"max_connections": str(max(100, connections))})
     try:
         yield server.url
     finally:

@@ -19,6 +19,7 @@ log = logging.getLogger("tallycast.simulator")
 _RECIPIENTS = 600
 _PER_SECOND = 5
 _SETTLE_SECONDS = 90
+_PAUSE_SECONDS = 5
 _FAILURES = (
     (131026, "Message undeliverable"),
     (131049, "Not delivered to maintain healthy ecosystem engagement"),
@@ -78,13 +79,14 @@ class World:
 
 
 def simulate(server_url: str, live: Live) -> None:
-    """Send one live campaign after the other; returns when the server is gone."""
+    """Send one live campaign after the other, as long as the process lives."""
     world = World(server_url, live)
-    try:
-        while True:
+    while True:
+        try:
             _send_live(world)
-    except (OSError, HTTPException, msgspec.DecodeError) as error:
-        log.debug("the simulator ends: %s", error)
+        except (OSError, HTTPException, msgspec.DecodeError, KeyError) as error:
+            log.warning("the live campaign was interrupted, another one starts soon: %s", error)
+            time.sleep(_PAUSE_SECONDS)
 
 
 def _send_live(world: World) -> None:

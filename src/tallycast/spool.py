@@ -27,7 +27,6 @@ class Spool:
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / "spool"
         self._descriptor: int | None = None
-        self._path: Path | None = None
 
     def write(self, items: Sequence[Item]) -> None:
         """Make items durable, or raise OSError and keep none of them."""
@@ -44,25 +43,29 @@ class Spool:
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, start)
+            self.close()  # what could not be cut off must not be glued to the next line
             raise
 
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Locked before it gets the name that drains look for: none may take the file away before it is written.
         path = self._folder / f"{os.getpid()}-{random_text(8)}.ndjson"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        draft = path.with_suffix(".new")
+        descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        draft.rename(path)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-        self._descriptor, self._path = descriptor, path
+        self._descriptor = descriptor
 
     def close(self) -> None:
         """Let go of the file that is being written, so that it can be drained."""
         if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = self._path = None
+            self._descriptor = None
 
     def is_empty(self) -> bool:
         try:

@@ -11,6 +11,7 @@ import sys
 import time
 from bisect import bisect_left
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -35,6 +36,7 @@ DATABASE_AWAY = Gauge(
     multiprocess_mode="livesum",
 )
 _FLUSH_SECONDS = 0.05
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -47,6 +49,7 @@ class RequestMeter:
         self._tallies: dict[tuple[str, str, int], list[float]] = {}
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in _METHODS else "other"  # anybody can make up methods without end
         if not self._tallies:
             asyncio.get_running_loop().call_later(_FLUSH_SECONDS, self.flush)
         key = (method, route, status)
@@ -81,9 +84,12 @@ def render_metrics() -> bytes:
     return generate_latest(registry)
 
 
-def forget_process(pid: int) -> None:
-    """Drop the live gauges of a server process that has ended."""
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def forget_dead_processes() -> None:
+    """Drop the live gauges of server processes that were killed: nobody else can set them back."""
+    for file in Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")).glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if not Path(f"/proc/{pid}").exists():
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def set_up_logging(log_format: str, level: str) -> None:

@@ -21,6 +21,10 @@ select app_id, channel_number, channel_id, type, provider, phone, channel_name, 
 from channels
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
 
+-- name: hold_channel
+-- Let one change of a channel follow the other.
+select 1 from channels where app_id = %(app_id)s and channel_id = %(channel_id)s for update
+
 -- name: change_channel
 -- Change what may change; type and provider stay.
 update channels

@@ -2,7 +2,7 @@
 -- Merge one batch of folded facts of one app, move the counts, park what is not known: one statement, one commit.
 -- The input has one row per message; its facts are the earliest of the batch. The update reads the row as others
 -- committed it meanwhile, and notes the state that it found in state_before: old and new state together move the
--- counts exactly. Messages, then counts are locked in one order, so that batches do not deadlock.
+-- counts exactly. Messages, then counts are locked in one order, so that batches seldom deadlock; who does tries again.
 -- No step joins two steps by n: plans are made for few rows, and such a join would be quadratic.
 with input as materialized (
   select n, channel_number, message_id, campaign_id, seq, error_code, error_title,
@@ -194,15 +194,16 @@ returning p.channel_number, p.message_id, p.button,
 select exists (select from parked where app_id = %(app_id)s and channel_number = %(channel_number)s)
 
 -- name: find_matchable
--- Parked ids whose message exists: left by a process that died between parking and looking again.
+-- Parked ids whose message exists: left by a process that died between parking and looking again, so among the latest.
 select p.channel_number, p.message_id
-from parked p
+from (
+  select channel_number, message_id from parked where app_id = %(app_id)s order by parked_at desc limit 20000
+) p
 cross join lateral (
   select from messages m
   where m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
   limit 1
 ) m
-where p.app_id = %(app_id)s
 limit 5000
 
 -- name: list_parked

@@ -1,6 +1,7 @@
 """Telling tallycast about campaigns that another system sent: the campaign, its messages, its links."""
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Iterable
 from typing import IO
@@ -28,7 +29,9 @@ from tallycast.web.answers import (
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
 
+log = logging.getLogger("tallycast.campaigns")
 _PAGE = 5000
+_KEPT_REPORT = 1_000_000
 _CAMPAIGN_EXAMPLE = {
     "campaignName": "Spring sale",
     "channelID": "app-3fZk9Qw2LmXy-8sKdPq0vTnRzE4hJcB7aUf",
@@ -124,9 +127,12 @@ async def _find_channel(connection: db.Connection, app_id: str, channel_id: str)
 
 async def _match(request: Asked, app_id: str, named: Iterable[tuple[int, list[str]]]) -> None:
     """After the commit: receipts may have come before their messages."""
-    async with of(request).pool.connection() as connection:
-        for channel_number, message_ids in named:
-            await receipts.match_recorded(connection, app_id, channel_number, message_ids)
+    try:
+        async with of(request).pool.connection() as connection:
+            for channel_number, message_ids in named:
+                await receipts.match_recorded(connection, app_id, channel_number, message_ids)
+    except db.AWAY as error:  # what was recorded stays; tidying matches the rest
+        log.warning("parked receipts are matched later: %s", error, extra={"app": app_id})
 
 
 @post(
@@ -213,8 +219,10 @@ def _stream_print(request: Asked) -> bytes:
 
 
 async def _keep_stream(request: Asked, app_id: str, key: str, head: bytes, report: IO[bytes]) -> None:
+    if report.tell() > _KEPT_REPORT:
+        return  # repeating the request gives it again, since lines that are known change nothing
     report.seek(0)
-    result = head + report.read(50_000_000) + b"]}"
+    result = head + report.read() + b"]}"
     async with of(request).pool.connection() as connection:
         await idempotency.keep(connection, app_id, key, Answer(201, result))
 

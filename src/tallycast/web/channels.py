@@ -10,6 +10,7 @@ from tallycast.channels import Channel, ChannelChange, NewChannel
 from tallycast.config import Settings
 from tallycast.errors import BadQuery, NotFound
 from tallycast.idempotency import Answer
+from tallycast.keys import BadKey
 from tallycast.moments import write_moment
 from tallycast.web.answers import Asked, create, decode, encode, read_json, succeed
 from tallycast.web.openapi import Doc
@@ -50,7 +51,10 @@ def _webhook_url(settings: Settings, channel: Channel) -> str:
 
 
 def _view(request: Asked, channel: Channel) -> ChannelView:
-    secrets = channel.open_secrets(of(request).cipher)
+    try:
+        secrets = channel.open_secrets(of(request).cipher)
+    except BadKey:  # sealed with a key that is gone: it is shown all the same, so that it can be deleted
+        secrets = channels.Secrets("?")
     return ChannelView(
         channel.channel_id,
         channel.type,

@@ -10,6 +10,11 @@ from tallycast.web.openapi import Doc
 from tallycast.web.services import of
 
 
+async def _ask(pool: db.Pool) -> None:
+    async with pool.connection(timeout=1.0) as connection:
+        await connection.execute(b"select 1")
+
+
 class Health(msgspec.Struct):
     status: str
 
@@ -30,8 +35,7 @@ async def get_readiness(request: Asked) -> Response[Health]:
     """503 while the server starts or stops, or its database is away (receipts are taken all the same: spooled)."""
     services = of(request)
     try:
-        async with services.pool.connection(timeout=1.0) as connection:
-            await connection.execute(b"select 1")
+        await db.within(2.0, _ask(services.pool))
     except db.AWAY:
         return Response(Health("the database is away"), status_code=503)
     is_ready = services.is_ready and not services.intake.is_away

@@ -129,7 +129,8 @@ class Operation(NamedTuple):
 def _operations(app: Litestar) -> Iterator[Operation]:
     yield from app.state["unrouted"]
     for route in app.routes:
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+        # The framework keeps a route's handlers in no order.
+        for handler in sorted(route.route_handlers, key=str) if isinstance(route, HTTPRoute) else ():
             for method in sorted({str(method) for method in handler.http_methods} - {"OPTIONS"}):
                 if "doc" in handler.opt:
                     yield Operation(

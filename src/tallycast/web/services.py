@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Request
+from psycopg.errors import QueryCanceled
 
 from tallycast import apps, db, idempotency, receipts
 from tallycast.apps import Tokens
 from tallycast.channels import Channels
-from tallycast.config import Settings
+from tallycast.config import URGENT_CONNECTIONS, Settings
 from tallycast.intake import Intake
 from tallycast.keys import Cipher, load_cipher
 from tallycast.limiter import Limiter
 from tallycast.links import Targets
 from tallycast.spool import Spool
-from tallycast.telemetry import ACCESS_LOG
+from tallycast.telemetry import ACCESS_LOG, forget_dead_processes
 
 log = logging.getLogger("tallycast.services")
 _RECOVER_SECONDS = 0.5
@@ -31,6 +32,7 @@ class Services:
     settings: Settings
     url: str
     pool: db.Pool
+    urgent: db.Pool
     cipher: Cipher
     tokens: Tokens
     channels: Channels
@@ -47,16 +49,19 @@ def of(request: Request[Any, Any, Any]) -> Services:
 
 def make_services(settings: Settings, url: str) -> Services:
     pool = db.make_pool(url, settings.database_connections)
+    # Receipts and what authenticates them do not queue behind reports.
+    urgent = db.make_pool(url, URGENT_CONNECTIONS)
     cipher = load_cipher(settings.encryption_key, settings.data_dir)
     return Services(
         settings=settings,
         url=url,
         pool=pool,
+        urgent=urgent,
         cipher=cipher,
-        tokens=Tokens(pool),
-        channels=Channels(pool, cipher),
-        targets=Targets(pool),
-        intake=Intake(pool, Spool(settings.data_dir)),
+        tokens=Tokens(urgent),
+        channels=Channels(urgent, cipher),
+        targets=Targets(urgent),
+        intake=Intake(urgent, Spool(settings.data_dir)),
         limiter=Limiter(settings.data_dir, settings.rate_limit) if settings.rate_limit else None,
     )
 
@@ -65,7 +70,9 @@ def make_services(settings: Settings, url: str) -> Services:
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Open before the first request; at the end finish what has arrived, then close."""
     services: Services = app.state["services"]
+    forget_dead_processes()
     await services.pool.open(wait=True, timeout=30)
+    await services.urgent.open(wait=True, timeout=30)
     await _preload(services)
     jobs = [
         asyncio.create_task(_repeat(services.intake.recover, _RECOVER_SECONDS)),
@@ -83,6 +90,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await services.intake.close()
         with contextlib.suppress(*db.AWAY):
             await services.tokens.write_last_uses()
+        await services.urgent.close()
         await services.pool.close()
         ACCESS_LOG.flush()
 
@@ -109,6 +117,9 @@ async def _tidy(services: Services) -> None:
     """Match what a dead process left parked, and forget old idempotency keys, app by app."""
     async with services.pool.connection() as connection:
         for app in await apps.list_apps(connection):
-            while await receipts.match_leftovers(connection, app.app_id):
-                pass
-            await idempotency.forget_old(connection, app.app_id)
+            try:
+                while await receipts.match_leftovers(connection, app.app_id):
+                    pass
+                await idempotency.forget_old(connection, app.app_id)
+            except QueryCanceled as error:  # one app's time-out is not the others'
+                log.warning("tidying took too long: %s", error, extra={"app": app.app_id})

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar.types import Receive, Send
 
-from tallycast.channels import OpenChannel
+from tallycast.channels import PROOF_KEYS, OpenChannel
 from tallycast.config import Settings
 from tallycast.errors import Forbidden, MethodNotAllowed, MethodNotFound, NotFound, TooLarge, Unauthorized
 from tallycast.events import Unreadable
@@ -20,8 +20,6 @@ from tallycast.web.services import Services
 
 log = logging.getLogger("tallycast.webhooks")
 _EXAMPLE = {"receipts": [{"messageID": "m-1", "status": "delivered", "timestamp": "2026-11-23T03:00:04Z"}]}
-# Credentials that prove a webhook's origin; the others are for sending.
-_PROOF_KEYS = frozenset({"appSecret", "authToken", "signatureSecret", "verifyToken"})
 PATH = "/webhooks/{provider}/{channelID}"
 _JSON = b"application/json"
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -127,7 +125,7 @@ def _urls(hook: Hook, settings: Settings) -> tuple[str, ...]:
 
 def _authenticate(hook: Hook, known: OpenChannel, settings: Settings, body: bytes) -> None:
     secrets = known.secrets
-    if not secrets.webhook_secret and _PROOF_KEYS.isdisjoint(secrets.credentials):
+    if not secrets.webhook_secret and PROOF_KEYS.isdisjoint(secrets.credentials):
         return
     signed = Signed(hook.headers, _urls(hook, settings), body)
     provider = PROVIDERS[known.channel.provider]
