@@ -80,17 +80,17 @@ from (
 _ANSWERS = """
 insert into replies (app_id, campaign_id, seq, button, replied_at)
 select app_id, campaign_id, seq, case when seq % 3 = 0 then 'Yes' else 'No' end, read_at + interval '30 s'
-from messages where read_at is not null and seq % 8 = 0;
+from messages where app_id <> '' and read_at is not null and seq % 8 = 0;
 
 insert into links (app_id, link_key, campaign_id, url, secret)
 select app_id, 'k' || n, campaign_id, 'https://shop.example/season', sha256(int8send(campaign_id))
-from (select app_id, campaign_id, row_number() over (order by campaign_id desc) as n from campaigns) newest
+from (select app_id, campaign_id, row_number() over (order by campaign_id desc) as n from campaigns where app_id <> '') newest
 where n <= 200;
 
 insert into clicks (app_id, click_id, link_key, campaign_id, seq, clicked_at, method, user_agent, set_aside)
 select m.app_id, gen_random_uuid(), 'k1', m.campaign_id, m.seq, m.read_at + interval '45 s', 'GET', 'Mozilla/5.0',
   case when m.seq % 160 = 4 then 'preview or crawler: facebookexternalhit' end
-from messages m where m.read_at is not null and m.seq % 16 = 4;
+from messages m where m.app_id <> '' and m.read_at is not null and m.seq % 16 = 4;
 
 insert into counts (app_id, campaign_id, total, pending, delivered, read, failed, button_replies, clicks)
 select m.app_id, m.campaign_id, m.total, m.pending, m.delivered, m.read, m.failed,
@@ -103,11 +103,12 @@ from (
     count(*) filter (where state = 'failed') as failed
   from (
     select app_id, campaign_id, message_state(accepted_at, delivered_at, read_at, failed_at) as state from messages
+    where app_id <> ''
   ) states
   group by 1, 2
 ) m
-left join (select campaign_id, count(*) as n from replies group by 1) r using (campaign_id)
-left join (select campaign_id, count(*) as n from clicks where set_aside is null group by 1) k using (campaign_id)
+left join (select campaign_id, count(*) as n from replies where app_id <> '' group by 1) r using (campaign_id)
+left join (select campaign_id, count(*) as n from clicks where app_id <> '' and set_aside is null group by 1) k using (campaign_id)
 """
 
 
@@ -236,7 +237,12 @@ def _fill(url: str, shape: Shape, say: Callable[[str], None]) -> None:
         connection.execute(
             _CAMPAIGNS.replace("%(app)s", f"'{APP}'").replace("%(campaigns)s", str(shape.campaigns)).encode()
         )
-        ids = [row[0] for row in connection.execute("select campaign_id from campaigns order by campaign_id")]
+        ids = [
+            row[0]
+            for row in connection.execute(
+                "select campaign_id from campaigns where app_id <> '' order by campaign_id"
+            )
+        ]
         indexes = _drop_indexes(connection)
         say(f"writing {shape.messages:,} messages")
         _write_messages(url, shape, ids)
