@@ -44,4 +44,6 @@ def _build(match: re.Match[str]) -> datetime:
 
 def write_moment(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: 2022-11-07T00:00:00.000Z."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    if moment.utcoffset():
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"

@@ -1,5 +1,6 @@
 """Who may do what: the guard of every route below `/v1/api/apps/{appID}`."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -7,6 +8,11 @@ from litestar.handlers import BaseRouteHandler
 
 from tallycast.errors import TooManyRequests, Unauthorized
 from tallycast.web.services import Services
+
+
+def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The header, without decoding all the others for it."""
+    return next((value.decode("latin-1") for name, value in headers if name == b"authorization"), "")
 
 
 async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
@@ -17,7 +23,7 @@ async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: B
     if connection.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
         return
     services: Services = connection.app.state["services"]
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    scheme, _, token = _authorization(connection.scope["headers"]).partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
     grant = await services.tokens.check(token.strip(), connection.path_params["appID"], handler.opt["scope"])
