@@ -74,11 +74,16 @@ class Settings:
             raise BadSetting(f"{name.replace('_', '-')} must be {expected}, not {getattr(self, name)!r}")
 
     @property
-    def base_url(self) -> str:
-        """How webhooks and links are reached; a listener on every address is named by this machine's own."""
+    def local_url(self) -> str:
+        """How this machine reaches the server; a listener on every address is named by the machine's own."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
         host = f"[{host}]" if ":" in host else host
-        return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
+        return f"http://{host}:{self.port}"
+
+    @property
+    def base_url(self) -> str:
+        """How webhooks and links are reached."""
+        return (self.public_url or self.local_url).rstrip("/")
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

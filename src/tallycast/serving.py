@@ -126,9 +126,7 @@ def _check_port(settings: Settings) -> None:
 
 def _announce(settings: Settings, when_ready: Callable[[str], None] | None) -> None:
     """Print one line when the server answers."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    host = f"[{host}]" if ":" in host else host
-    url = f"http://{host}:{settings.port}"
+    url = settings.local_url
     for _ in range(6000):
         with contextlib.suppress(OSError, urllib.error.URLError):
             urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL

@@ -66,16 +66,20 @@ def succeed(
     return succeed_raw(request, _encoder.encode(result), status, headers)
 
 
+def write_success(result: bytes, cid: str) -> bytes:
+    return b'{"code":200,"result":%b,"cid":"%b"}' % (result, cid.encode())
+
+
 def succeed_raw(
     request: Asked, result: bytes, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
-    body = b'{"code":200,"result":%b,"cid":"%b"}' % (result, cid_of(request).encode())
+    body = write_success(result, cid_of(request))
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
 def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None = None) -> ASGIResponse:
     """The same past the framework's response, which is copied for each request: for what is asked most."""
-    body = b'{"code":200,"result":%b,"cid":"%b"}' % (_encoder.encode(result), cid_of(request).encode())
+    body = write_success(_encoder.encode(result), cid_of(request))
     return ASGIResponse(body=body, media_type="application/json", headers=headers)
 
 

@@ -14,7 +14,7 @@ from tallycast.events import Unreadable
 from tallycast.providers import PROVIDERS, Signed, meta
 from tallycast.receipts import Arrival, now_ms
 from tallycast.telemetry import UNREADABLE
-from tallycast.web.answers import find_problem, read_body, write_failure
+from tallycast.web.answers import find_problem, read_body, write_failure, write_success
 from tallycast.web.openapi import Doc, Operation, Parameter
 from tallycast.web.services import Services
 
@@ -113,7 +113,7 @@ class Webhooks:
                 )
         if channel.provider == "twilio":
             return b"text/xml", _EMPTY_TWIML
-        return _JSON, b'{"code":200,"result":{"events":%d},"cid":"%b"}' % (len(events), hook.cid.encode())
+        return _JSON, write_success(b'{"events":%d}' % len(events), hook.cid)
 
 
 def _urls(hook: Hook, settings: Settings) -> tuple[str, ...]:
