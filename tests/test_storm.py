@@ -20,7 +20,7 @@ from harness import App, Server, run, start_server, wait_for
 from stage import family, signal_all
 from tallycast import embedded
 
-MESSAGES = 60_000
+MESSAGES = 100_000
 POSTERS = 4
 
 
@@ -61,12 +61,16 @@ def joined(data_dir: Path) -> Iterator[str]:
 
 @dataclass
 class Storm:
-    """Posters that never stop, each receipt for a message of its own, and a server that is killed meanwhile."""
+    """Posters that never stop, and a server that is killed meanwhile.
+
+    Each receipt is for a message of its own; a storm that outlasts the messages goes on with duplicates.
+    """
 
     data_dir: Path
     server: Server
     app: App
     channel_id: str
+    messages: int
     acknowledged: list[str] = field(default_factory=list)
     ids: "itertools.count[int]" = field(default_factory=itertools.count)
     over: threading.Event = field(default_factory=threading.Event)
@@ -76,7 +80,7 @@ class Storm:
         url = f"{self.server.url}/webhooks/generic/{self.channel_id}"
         with httpx.Client(timeout=20) as client:
             while not self.over.is_set():
-                name = f"s{next(self.ids)}"
+                name = f"s{next(self.ids) % self.messages}"
                 body = {"receipts": [{"messageID": name, "status": "delivered", "timestamp": 1_700_000_000}]}
                 try:
                     answer = client.post(url, json=body)
@@ -170,7 +174,7 @@ def weather(data_dir: Path, client: httpx.Client, rounds: list[str], messages: i
         headers={"Content-Type": "application/x-ndjson"},
     )  # fmt: skip
     assert (made["accepted"], made["rejected"]) == (messages, [])
-    storm = Storm(data_dir, server, app, channel_id)
+    storm = Storm(data_dir, server, app, channel_id, messages)
     posters = [threading.Thread(target=storm.post) for _ in range(POSTERS)]
     for poster in posters:
         poster.start()
@@ -216,7 +220,6 @@ def check(storm: Storm, campaign_id: str, messages: int) -> None:
     delivered = {name for name, at, is_right in rows if at is not None}
     assert set(storm.acknowledged) - delivered == set()
     assert all(is_right for _, at, is_right in rows if at is not None)
-    assert len(set(storm.acknowledged)) == len(storm.acknowledged)
     assert len(delivered) <= next(storm.ids)
     # A pool may still have connections of before: a read that gets one is answered 503.
     wait_for(lambda: all(storm.app.request("GET", "/receipts/parked").is_success for _ in range(20)))
