@@ -152,7 +152,7 @@ async def test_app_id_is_the_first_column_of_every_index_of_every_tenants_table(
         {},
     )
     tenants = tenant_tables(database_url)
-    assert len(tenants) == 12
+    assert len(tenants) == 24
     assert {table for table, _, _ in rows} == tenants | {"apps", "migrations"}
     assert [index for table, index, first in rows if table in tenants and first != "app_id"] == []
 

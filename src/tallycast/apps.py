@@ -15,7 +15,7 @@ from tallycast import db
 from tallycast.errors import BadQuery, Forbidden, NotFound, Unauthorized
 from tallycast.sql import load
 
-SCOPES = ("reports:read", "campaigns:write", "channels:write")
+SCOPES = ("reports:read", "campaigns:write", "campaigns:approve", "channels:write")
 TOKEN_PREFIX = "tct_"  # noqa: S105 - a prefix that secret scanners and people recognise, not a secret
 _SQL = load("apps")
 _BASE62 = string.digits + string.ascii_letters
@@ -50,6 +50,7 @@ class Grant(msgspec.Struct, frozen=True):
 
     app_id: str
     token_id: str
+    name: str
     scopes: frozenset[str]
     expires_at: datetime | None
     is_revoked: bool
@@ -96,6 +97,11 @@ async def find_app(connection: db.Connection, app_id: str) -> App | None:
 
 async def find_app_by_key(connection: db.Connection, app_key: str) -> App | None:
     return await db.fetch_one(connection, App, _SQL["find_app_by_key"], {"app_key": app_key})
+
+
+async def wake(connection: db.Connection, app_id: str) -> None:
+    """Say that something may be due in an app; a worker looks within a second. Part of the caller's transaction."""
+    await db.execute(connection, _SQL["wake"], {"app_id": app_id})
 
 
 async def create_token(
@@ -173,9 +179,9 @@ class Tokens:
         if not rows:
             self._grants.pop(plain, None)
             raise Unauthorized
-        token_id, scopes, expires_at, revoked_at = rows[0]
+        token_id, name, scopes, expires_at, revoked_at = rows[0]
         grant = Grant(
-            match[1], token_id, frozenset(scopes), expires_at, revoked_at is not None, time.monotonic()
+            match[1], token_id, name, frozenset(scopes), expires_at, revoked_at is not None, time.monotonic()
         )
         if len(self._grants) >= _CACHE_SIZE:
             self._grants.clear()

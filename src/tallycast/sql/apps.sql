@@ -17,6 +17,10 @@ select app_id, app_key, name, created_at from apps where app_id = %(app_id)s
 -- scope: directory
 select app_id, app_key, name, created_at from apps where app_key = %(app_key)s
 
+-- name: wake
+-- scope: directory
+update apps set woken_at = clock_timestamp() where app_id = %(app_id)s
+
 -- name: add_token
 -- Store a token by its hash; the token itself is shown once and kept nowhere.
 insert into tokens (app_id, token_id, hash, name, scopes, expires_at)
@@ -39,7 +43,7 @@ returning token_id, name, scopes, created_at, expires_at, last_used_at, revoked_
 
 -- name: find_token
 -- The token with this hash, for the check of a request.
-select token_id, scopes, expires_at, revoked_at
+select token_id, name, scopes, expires_at, revoked_at
 from tokens
 where app_id = %(app_id)s and hash = %(hash)s
 

@@ -15,6 +15,12 @@ def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return next((value.decode("latin-1") for name, value in headers if name == b"authorization"), "")
 
 
+def actor_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Who asks, as it is recorded: the token's id, and its name for people."""
+    grant = connection.state["grant"]
+    return f"token {grant.token_id}" + (f" ({grant.name})" if grant.name else "")
+
+
 async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Unauthorized, Forbidden or TooManyRequests; a route that names no scope is open to nobody.
 
@@ -26,7 +32,9 @@ async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: B
     scheme, _, token = _authorization(connection.scope["headers"]).partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
-    grant = await services.tokens.check(token.strip(), connection.path_params["appID"], handler.opt["scope"])
+    grant = connection.state["grant"] = await services.tokens.check(
+        token.strip(), connection.path_params["appID"], handler.opt["scope"]
+    )
     if services.limiter is not None:
         seconds = services.limiter.wait(f"{grant.app_id} {grant.token_id}")
         if seconds:
