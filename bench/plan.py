@@ -12,7 +12,11 @@ POSTERS = 128  # connections that post receipts
 
 @dataclass(frozen=True)
 class Plan:
-    """`rounds` of `seconds` per side, in turn; `stream_*` is row 5, `replayed` the messages of row 6's file."""
+    """`rounds` of `seconds` per side, in turn; `stream_*` is row 5, `replayed` the messages of row 6's file.
+
+    `imported` are the rows of row 8's file, `sent` the messages of row 9, `paced_seconds` is row 10, `paused` the
+    messages of row 11.
+    """
 
     large: Shape
     small: Shape
@@ -25,6 +29,10 @@ class Plan:
     stream_seconds: float
     replayed: int
     starts: int
+    imported: int
+    sent: int
+    paced_seconds: int
+    paused: int
 
     @property
     def streamed(self) -> int:

@@ -13,14 +13,16 @@ import psycopg
 
 import data
 import figures
+import importing
 import load
 import reading
 import receiving
+import sending
 import starting
 from figures import Figure
 from plan import Plan
 
-ROWS = frozenset(range(1, 8))
+ROWS = frozenset(range(1, 12))
 
 
 def _say(text: str) -> None:
@@ -47,8 +49,10 @@ def _options() -> argparse.Namespace:
 def _plan(options: argparse.Namespace, work: Path) -> Plan:
     small, cache = data.SMALL, options.cache
     if options.quick:
-        return Plan(data.SHAPES["100k"], small, cache, work, _say, 2, 2, 1_000, 5, 2_000, 1)
-    return Plan(data.SHAPES["10m"], small, cache, work, _say, 5, 9, 3_000, 60, 200_000, 3)
+        shape, sizes = data.SHAPES["100k"], (2, 2, 1_000, 5, 2_000, 1, 20_000, 3_000, 5, 3_000)
+    else:
+        shape, sizes = data.SHAPES["10m"], (5, 9, 3_000, 60, 200_000, 3, 1_000_000, 60_000, 60, 10_000)
+    return Plan(shape, small, cache, work, _say, *sizes)
 
 
 def _measure(plan: Plan, rows: set[int]) -> Iterator[Figure]:
@@ -59,6 +63,10 @@ def _measure(plan: Plan, rows: set[int]) -> Iterator[Figure]:
         yield from receiving.measure(plan, large, rows)
     if 7 in rows:
         yield from starting.measure(plan)
+    if 8 in rows:
+        yield from importing.measure(plan)
+    if rows & {9, 10, 11}:
+        yield from sending.measure(plan, rows)
 
 
 def _server_version(cache: Path) -> str:

@@ -43,10 +43,18 @@ def free_port() -> int:
 
 
 @contextmanager
-def tallycast(data_dir: Path) -> Iterator[Server]:
-    """`tallycast serve` with its defaults on a data directory."""
-    command = [*TALLYCAST, "serve", "--data-dir", str(data_dir)]
+def tallycast(data_dir: Path, *options: str) -> Iterator[Server]:
+    """`tallycast serve` on a data directory, with its defaults but for `options`."""
+    command = [*TALLYCAST, "serve", "--data-dir", str(data_dir), *options]
     with _running("tallycast", command, "/health/ready", 200) as server:
+        yield server
+
+
+@contextmanager
+def simulator() -> Iterator[Server]:
+    """`tallycast simulate`, where everything arrives."""
+    command = [*TALLYCAST, "simulate", "--profile", "calm", "--smpp-port", "0"]
+    with _running("simulator", command, "/simulator/pending", 200) as server:
         yield server
 
 

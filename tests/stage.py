@@ -46,7 +46,8 @@ async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30.
 def family(pid: int) -> list[int]:
     """A process and all that it started, as long as they live."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [pid, *(one for child in children for one in family(int(child)))]

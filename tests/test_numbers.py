@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneMetadata, PhoneNumberFormat, PhoneNumberType, ValidationResult
 
-from tallycast.numbers import InvalidNumber, Number, parse_number
+from tallycast.numbers import InvalidNumber, Number, is_landline, parse_number
 
 
 @pytest.mark.parametrize(
@@ -289,3 +289,47 @@ def test_the_shortcut_answers_as_the_plain_library_for_numbers_of_every_calling_
     assert compared > 40_000
     assert accepted > 20_000
     assert valid > 10_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("+85228001234", True),
+        ("+85261234567", False),
+        ("+442071234567", True),
+        ("+447400123456", False),
+        ("+390612345678", True),
+        ("+12025550100", False),  # a mobile of the United States looks the same
+        ("+85212345678", False),  # a new range: nothing is known of it
+        ("+80012345678", False),
+        ("+8823421234", False),
+    ],
+)
+def test_a_landline_is_told_where_the_metadata_can_tell(raw: str, expected: bool) -> None:
+    assert is_landline(parse_number(raw)) is expected
+
+
+def test_landlines_are_those_of_the_library() -> None:
+    """Examples of every region and kind, with their last digits changed: they fall into other ranges."""
+    changed = random.Random(3)
+    found = {True: 0, False: 0}
+    kinds = (
+        PhoneNumberType.FIXED_LINE, PhoneNumberType.MOBILE, PhoneNumberType.VOIP, PhoneNumberType.TOLL_FREE,
+        PhoneNumberType.UAN, PhoneNumberType.PAGER, PhoneNumberType.PERSONAL_NUMBER,
+    )  # fmt: skip
+    examples = (
+        phonenumbers.example_number_for_type(region, kind)
+        for region in sorted(phonenumbers.SUPPORTED_REGIONS)
+        for kind in kinds
+    )
+    for example in filter(None, examples):
+        text = phonenumbers.format_number(example, PhoneNumberFormat.E164)
+        for cut in range(1, 6):
+            try:
+                number = parse_number(text[:-cut] + "".join(changed.choices("0123456789", k=cut)))
+            except InvalidNumber:
+                continue
+            kind = phonenumbers.number_type(phonenumbers.parse(number.e164))
+            assert is_landline(number) is (kind == PhoneNumberType.FIXED_LINE), number
+            found[is_landline(number)] += 1
+    assert min(found.values()) > 1000

@@ -433,7 +433,7 @@ async def _run_explained(stage: Stage, folded: receipts.Fold) -> list[dict[str, 
         "app_id": stage.app_id, "channel_number": [key.channel_number for key in keys],
         "message_id": [key.message_id for key in keys], "campaign_id": nothing, "seq": nothing, "accepted_ms": nothing,
         "delivered_ms": nothing, "read_ms": [fact.read_ms for fact in facts], "failed_ms": nothing,
-        "error_code": nothing, "error_title": nothing,
+        "error_code": nothing, "error_title": nothing, "opens": True,
     }  # fmt: skip
     text, names = numbered(SQL["fold_receipts"])
     await stage.connection.execute(f"prepare folding as {text}".encode())

@@ -216,6 +216,7 @@ async def test_plans_of_any_moment_suit_a_table_that_has_grown_since(database_ur
         ("receipts", "fold_receipts"), ("receipts", "fold_replies"), ("receipts", "take_parked"),
         ("receipts", "find_matchable"), ("messages", "add_messages"), ("messages", "list_messages"),
         ("links", "fold_clicks"), ("reports", "detail_page"), ("reports", "detail_page_of_state"),
+        ("imports", "find_known"),
     ]  # fmt: skip
 
     async def loose(connection: db.Connection) -> dict[str, list[str]]:

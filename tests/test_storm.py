@@ -31,6 +31,14 @@ def is_postgres(pid: int) -> bool:
         return False
 
 
+def is_worker(pid: int) -> bool:
+    """Whether a process is one that sends campaigns."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0worker\0")
+    except OSError:
+        return False
+
+
 def lives(pid: int) -> bool:
     """Whether a process runs; one that only waits to be reaped does not."""
     try:
@@ -97,6 +105,10 @@ class Storm:
         parent, *others = family(self.server.process.pid)
         return [parent, *(pid for pid in others if not is_postgres(pid))]
 
+    def servers(self) -> list[int]:
+        """Of these, the ones that answer requests."""
+        return [pid for pid in self.processes()[1:] if not is_worker(pid)]
+
     def postgres(self) -> list[int]:
         """Of PostgreSQL, the postmaster first."""
         lines = (self.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
@@ -131,9 +143,9 @@ class Storm:
 
     def kill_worker(self) -> None:
         """One server process: another takes its place. (One that dies twice in 5.5 seconds ends the server.)"""
-        old = wait_for(lambda: [pid for pid in self.processes()[1:] if age(pid) > 6])
+        old = wait_for(lambda: [pid for pid in self.servers() if age(pid) > 6])
         os.kill(old[0], signal.SIGKILL)
-        wait_for(lambda: not lives(old[0]) and len([pid for pid in self.processes()[1:] if lives(pid)]) == 2)
+        wait_for(lambda: not lives(old[0]) and len([pid for pid in self.servers() if lives(pid)]) == 2)
 
     def kill_postmaster(self) -> None:
         """PostgreSQL as a whole; while it is away receipts go into the spool, and any command starts it again."""

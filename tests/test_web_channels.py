@@ -1,5 +1,6 @@
 """Channels: their life, their secrets, and who may post to their webhooks."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -12,6 +13,8 @@ import psycopg
 import pytest
 
 from harness import App, Server, wait_for
+from tallycast import channels, db
+from tallycast.providers import CARRIERS
 
 SECRET = "correct horse battery staple"
 NEW = {
@@ -61,7 +64,7 @@ def test_a_channel_is_shown_without_its_secrets(app: App) -> None:
     assert shown[0] == {
         "id": made["id"], "type": "whatsApp", "provider": "360dialog", "phone": "+85230001234", "channelName": "Shop",
         "sourceName": "Marketing", "webhookURL": made["webhookURL"], "hasWebhookSecret": True,
-        "credentials": ["apiKey", "signatureSecret"],
+        "credentials": ["apiKey", "signatureSecret"], "ratePerSecond": 80.0, "paused": None,
     }  # fmt: skip
     assert (shown[1]["id"], shown[1]["hasWebhookSecret"], shown[1]["credentials"]) == (plain["id"], False, [])
     assert app.result("GET", f"/channels/{made['id']}") == shown[0] | {"createdAt": moment}
@@ -131,6 +134,9 @@ def test_every_provider_has_its_webhook(app: App, kind: str, provider: str) -> N
         pytest.param({"webhookSecret": 5}, id="secret no text"),
         pytest.param({"credentials": {"apiKey": 5}}, id="credential no text"),
         pytest.param({"chanelName": "Shop"}, id="misspelt field"),
+        pytest.param({"ratePerSecond": 0}, id="a rate of nothing"),
+        pytest.param({"ratePerSecond": 10_001}, id="a rate beyond all reason"),
+        pytest.param({"ratePerSecond": "80"}, id="rate no number"),
     ],
 )
 def test_a_channel_with_odd_fields_is_a_bad_query(app: App, fields: dict[str, Any]) -> None:
@@ -155,6 +161,119 @@ def test_a_change_keeps_what_it_does_not_name(app: App) -> None:
     assert app.request("PATCH", f"/channels/{channel}", json={"type": "sms"}).status_code == 400, (
         "the type stays"
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider", "rate"),
+    [
+        ("whatsApp", "360dialog", 80.0),
+        ("whatsApp", "meta", 80.0),
+        ("sms", "twilio", 10.0),
+        ("sms", "smpp", 50.0),
+        ("sms", "sandbox", 1000.0),
+        ("sms", "generic", None),
+    ],
+)
+def test_a_channel_has_its_providers_rate_unless_it_has_its_own(
+    app: App, kind: str, provider: str, rate: float | None
+) -> None:
+    def shown(channel: str) -> Any:
+        return app.result("GET", f"/channels/{channel}")["ratePerSecond"]
+
+    assert shown(create(app, type=kind, provider=provider)["id"]) == rate
+    channel = create(app, type=kind, provider=provider, ratePerSecond=0.1)["id"]
+    assert shown(channel) == 0.1
+    assert app.result("GET", "/channels")[1]["ratePerSecond"] == 0.1
+    app.result("PATCH", f"/channels/{channel}", json={"channelName": "Store"})
+    assert shown(channel) == 0.1
+    assert app.result("PATCH", f"/channels/{channel}", json={"ratePerSecond": 400})["ratePerSecond"] == 400
+    assert app.result("PATCH", f"/channels/{channel}", json={"ratePerSecond": None})["ratePerSecond"] == rate
+
+
+def test_a_paused_channel_says_since_when_and_why_until_it_is_resumed(app: App, database_url: str) -> None:
+    channel = create(app)["id"]
+
+    async def pause(reason: str) -> None:
+        async with db.connect(database_url) as connection:
+            await channels.pause(connection, app.app_id, 1, reason)
+
+    asyncio.run(pause("The key has expired. Put a new one in."))
+    asyncio.run(pause("A later reason, which only follows from the first."))
+    paused = app.result("GET", f"/channels/{channel}")["paused"]
+    assert (list(paused), len(paused["since"])) == (["since", "reason"], 24)
+    assert paused["reason"] == "The key has expired. Put a new one in."
+    woken = "update apps set woken_at = null where app_id = %s"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(woken, [app.app_id])
+        for _ in range(2):
+            assert app.result("POST", f"/channels/{channel}/resume")["paused"] is None
+        found = connection.execute("select woken_at is not null from apps where app_id = %s", [app.app_id])
+        assert found.fetchone() == (True,), "a worker looks at once"
+    assert app.result("GET", f"/channels/{channel}")["paused"] is None
+    assert app.request("POST", f"/channels/{channel[:-1]}/resume").status_code == 404
+
+
+ADDRESSES = [
+    ("360dialog", {"baseURL": "http://waba-v2.360dialog.io"}, "must start with https://: waba-v2.360dialog.io is a public host"),
+    ("meta", {"baseURL": "graph.facebook.com"}, "must start with https://"),
+    ("360dialog", {"baseURL": "http://127.0.0.1:9000"}, "127.0.0.1 is not a public host: list it in private-hosts (TALLYCAST_PRIVATE_HOSTS)"),
+    ("meta", {"baseURL": "https://169.254.169.254/latest"}, "169.254.169.254 is not a public host"),
+    ("twilio", {"baseURL": "https://localhost"}, "localhost is not a public host"),
+    ("sandbox", {"baseURL": "https://simulator:9000"}, "simulator is not a public host"),
+    ("sandbox", {"baseURL": "https://user@example.com"}, "must be an address without user, query and fragment"),
+    ("smpp", {"host": "10.0.0.7"}, "10.0.0.7 is not a public host"),
+    ("smpp", {"host": "https://smsc.example.com"}, "must be the name or address of a host, not a URL"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("provider", "credentials", "reason"), ADDRESSES)
+def test_an_address_that_only_this_machine_can_reach_is_refused(
+    app: App, provider: str, credentials: dict[str, str], reason: str
+) -> None:
+    kind = "sms" if provider == "smpp" else "whatsApp"
+    channel = create(app, type=kind, provider=provider, credentials={"apiKey": "k"})["id"]
+    fields = {"type": kind, "provider": provider, "credentials": credentials}
+    for method, path, body in (
+        ("POST", "/channels", {**NEW, **fields}),
+        ("PATCH", f"/channels/{channel}", {"credentials": credentials}),
+    ):
+        answer = app.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, 6451000)
+        [name] = credentials
+        assert answer.json()["message"].startswith(f"Bad query: credentials.{name} {reason}")
+    assert app.result("GET", f"/channels/{channel}")["credentials"] == ["apiKey"]
+
+
+def test_an_smpp_port_is_a_port(app: App) -> None:
+    fields = {"type": "sms", "provider": "smpp", "phone": "SHOP"}
+    for port in ("0", "65536", "x", "-1"):
+        credentials = {"host": "smsc.example.com", "port": port}
+        answer = app.request("POST", "/channels", json={**fields, "credentials": credentials})
+        assert answer.json()["message"] == "Bad query: credentials.port must be a number from 1 to 65535"
+    create(app, **fields, credentials={"host": "smsc.example.com", "port": "2776"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider", "given", "missing"),
+    [
+        ("whatsApp", "360dialog", {}, ["apiKey"]),
+        ("whatsApp", "360dialog", {"apiKey": "k"}, []),
+        ("whatsApp", "meta", {"accessToken": " "}, ["accessToken", "phoneNumberID"]),
+        ("sms", "twilio", {"accountSID": "AC1"}, ["authToken"]),
+        ("whatsApp", "twilio", {"accountSID": "AC1"}, ["a provider that sends templates (twilio does not here)"]),
+        ("sms", "smpp", {"host": "smsc.example.com"}, ["systemID", "password"]),
+        ("sms", "sandbox", {}, ["baseURL", "apiKey"]),
+        ("sms", "generic", {}, ["a provider that sends (generic only receives)"]),
+    ],
+)  # fmt: skip
+def test_a_channel_can_tell_what_it_lacks_for_sending(
+    kind: channels.ChannelType, provider: str, given: dict[str, str], missing: list[str]
+) -> None:
+    assert channels.missing_credentials(kind, provider, given) == missing
+
+
+def test_whoever_sends_over_http_or_smpp_has_a_rate() -> None:
+    assert set(channels.DEFAULT_RATES) == {*CARRIERS, "smpp"}
 
 
 def test_renaming_a_channel_does_not_change_what_was_sent(app: App) -> None:
@@ -303,6 +422,38 @@ def test_a_webhook_of_another_provider_or_of_no_channel_is_404(app: App) -> None
         answer = httpx.post(other, content=RECEIPT)
         assert (answer.status_code, answer.json()["code"]) == (404, 404)
     assert httpx.put(url, content=RECEIPT).status_code == 405
+
+
+def test_a_reference_in_the_url_names_the_message_of_a_receipt_that_names_none(app: App) -> None:
+    """Twilio echoes nothing of ours but the URL that it was told to call, and it may call before it answers."""
+    channel = create(app, type="sms", provider="twilio", phone="SHOP", credentials={"authToken": SECRET})
+    campaign = app.record(channel["id"], [None, None])
+    body = b"MessageSid=SM1&MessageStatus=delivered"
+    url = f"{channel['webhookURL']}?reference=tc%3A{campaign}.1"
+    assert (
+        httpx.post(url, content=body, headers=twilio(SECRET, channel["webhookURL"], body)).status_code == 401
+    )
+    assert httpx.post(url, content=body, headers=twilio(SECRET, url, body)).status_code == 200
+    assert app.totals(campaign)["delivered"] == 1
+    for n, odd in enumerate(("", "tc%3A0.1", "SM1", "tc%3A1.x", "%00", "a" * 5000)):
+        parked = f"MessageSid=SM-{n}&MessageStatus=delivered".encode()
+        strange = f"{channel['webhookURL']}?reference={odd}"
+        assert httpx.post(strange, content=parked, headers=twilio(SECRET, strange, parked)).status_code == 200
+    assert app.totals(campaign)["delivered"] == 1
+    assert len(app.result("GET", "/receipts/parked")) == 6
+
+
+def test_a_receipts_own_reference_wins_over_the_urls(app: App) -> None:
+    channel = create(app, provider="generic")
+    campaign = app.record(channel["id"], [None, None, None])
+    receipts = [
+        {"messageID": "a", "status": "delivered", "reference": f"tc:{campaign}.2"},
+        {"messageID": "b", "status": "read"},
+    ]
+    url = f"{channel['webhookURL']}?x=1&reference=tc:{campaign}.0"
+    assert httpx.post(url, json={"receipts": receipts}).status_code == 200
+    known = app.result("GET", f"/sent-campaigns/{campaign}/messages")["messages"]
+    assert [row.get("messageID") for row in known] == ["b", None, "a"]
 
 
 def test_a_new_secret_counts_within_five_seconds(app: App) -> None:

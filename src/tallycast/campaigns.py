@@ -46,7 +46,7 @@ def parse_id(text: str) -> int:
 
 async def record(connection: db.Connection, app_id: str, channel: Channel, sent: SentCampaign) -> int:
     """Record a campaign without messages; its id."""
-    _check_texts(sent)
+    check_texts(sent.campaign_name, sent.created_by, sent.sender_eid, sent.subject, sent.content)
     campaign_id = make_id()
     params = {
         "app_id": app_id,
@@ -81,16 +81,16 @@ def _parse_date(text: str | None) -> datetime | None:
     return date.replace(microsecond=date.microsecond // 1000 * 1000)
 
 
-def _check_texts(sent: SentCampaign) -> None:
-    if not sent.campaign_name.strip():
+def check_texts(name: str, created_by: str, sender_eid: str, subject: str, content: str) -> None:
+    if not name.strip():
         raise BadQuery.of("campaignName must not be empty")
     limits = {
-        "campaignName": (sent.campaign_name, _MAX_TEXT),
-        "createdBy": (sent.created_by, _MAX_TEXT),
-        "senderEID": (sent.sender_eid, _MAX_TEXT),
-        "subject": (sent.subject, _MAX_TEXT),
-        "content": (sent.content, _MAX_CONTENT),
+        "campaignName": (name, _MAX_TEXT),
+        "createdBy": (created_by, _MAX_TEXT),
+        "senderEID": (sender_eid, _MAX_TEXT),
+        "subject": (subject, _MAX_TEXT),
+        "content": (content, _MAX_CONTENT),
     }
-    for name, (text, limit) in limits.items():
+    for field, (text, limit) in limits.items():
         if len(text) > limit or "\0" in text:
-            raise BadQuery.of(f"{name} must be at most {limit} characters, without NUL")
+            raise BadQuery.of(f"{field} must be at most {limit} characters, without NUL")

@@ -1,14 +1,15 @@
-"""Channels: the numbers and sender ids of an app, their provider and secrets."""
+"""Channels: the numbers and sender ids of an app, their provider and secrets, and their pace."""
 
 import logging
 import re
 import time
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-from tallycast import db
+from tallycast import apps, db, hosts
 from tallycast.apps import random_text
 from tallycast.errors import BadQuery, NotFound
 from tallycast.keys import BadKey, Cipher
@@ -21,6 +22,25 @@ _PROVIDERS: dict[str, frozenset[str]] = {
     "whatsApp": frozenset({"360dialog", "meta", "twilio", "generic", "sandbox"}),
     "sms": frozenset({"twilio", "smpp", "generic", "sandbox"}),
 }
+# Messages (SMS: parts) a second, unless the channel has a rate of its own. Who is not here only receives.
+DEFAULT_RATES: dict[str, float] = {
+    "360dialog": 80.0,  # Meta's limit of a number that it has not raised
+    "meta": 80.0,
+    "twilio": 10.0,
+    "smpp": 50.0,
+    "sandbox": 1000.0,
+}
+# What sending needs; a channel that only receives may lack all of it.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "360dialog": ("apiKey",),
+    "meta": ("accessToken", "phoneNumberID"),
+    "twilio": ("accountSID", "authToken"),
+    "smpp": ("host", "systemID", "password"),
+    "sandbox": ("baseURL", "apiKey"),
+}
+_MAX_RATE = 10_000.0
+_MAX_REASON = 500
+Rate = Annotated[float, msgspec.Meta(gt=0, le=_MAX_RATE)]
 log = logging.getLogger("tallycast.channels")
 _SQL = load("channels")
 _TRUST_SECONDS = 3.0
@@ -47,16 +67,18 @@ class NewChannel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
     source_name: str = ""
     webhook_secret: str | None = None
     credentials: dict[str, str] | None = None
+    rate_per_second: Rate | None = None
 
 
 class ChannelChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What a PATCH may change; what is absent stays, a null or empty secret is removed."""
+    """What a PATCH may change; what is absent stays, a null or empty secret is removed, a null rate is the usual one."""
 
     phone: str | msgspec.UnsetType = msgspec.UNSET
     channel_name: str | msgspec.UnsetType = msgspec.UNSET
     source_name: str | msgspec.UnsetType = msgspec.UNSET
     webhook_secret: str | msgspec.UnsetType | None = msgspec.UNSET
     credentials: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
+    rate_per_second: Rate | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -70,6 +92,14 @@ class Channel(msgspec.Struct, frozen=True):
     source_name: str
     secrets: bytes | None
     created_at: datetime
+    rate: float | None = None
+    paused_at: datetime | None = None
+    paused_reason: str | None = None
+
+    @property
+    def rate_per_second(self) -> float | None:
+        """Messages (SMS: parts) a second; None for a channel that only receives."""
+        return self.rate or DEFAULT_RATES.get(self.provider)
 
     def open_secrets(self, cipher: Cipher) -> Secrets:
         if self.secrets is None:
@@ -94,13 +124,58 @@ def app_of(channel_id: str) -> str:
     return channel_id.rpartition("-")[0]
 
 
-def _check_credentials(credentials: dict[str, str] | None) -> None:
+def _check_credentials(
+    provider: str, credentials: Mapping[str, str] | None, private_hosts: Collection[str]
+) -> None:
     """Other names are the sender's business; a proof's name that is spelled otherwise would leave the door open."""
     known = {name.lower(): name for name in PROOF_KEYS}
     for name in credentials or {}:
         meant = known.get(re.sub(r"[^a-z]", "", name.lower()))
         if meant not in {None, name}:
             raise BadQuery.of(f"credentials: {name} must be written {meant}")
+    try:
+        check_target(provider, credentials or {}, private_hosts)
+    except hosts.BadTarget as error:
+        raise BadQuery.of(f"credentials.{error}") from None
+
+
+def check_target(provider: str, credentials: Mapping[str, str], private_hosts: Collection[str]) -> None:
+    """hosts.BadTarget where the credentials lead to an address that must not be called; its text opens with the name.
+
+    The setting may have changed since the channel was made, so whoever is about to send asks again.
+    """
+    name = "host" if provider == "smpp" else "baseURL"
+    target = credentials.get(name, "").strip()
+    if not target:
+        return
+    if provider == "smpp":
+        if "://" in target:
+            raise hosts.BadTarget("host must be the name or address of a host, not a URL")
+        target = f"{f'[{target}]' if ':' in target else target}:{_read_port(credentials)}"
+    elif "://" not in target:
+        raise hosts.BadTarget("baseURL must start with https://")
+    try:
+        hosts.check_target(target, private_hosts)
+    except hosts.BadTarget as error:
+        raise hosts.BadTarget(f"{name} {error}") from None
+
+
+def _read_port(credentials: Mapping[str, str]) -> int:
+    text = credentials.get("port", "").strip() or "2775"  # SMPP's own port
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:  # noqa: PLR2004 - TCP's ports
+        raise hosts.BadTarget("port must be a number from 1 to 65535")
+    return int(text)
+
+
+def missing_credentials(
+    channel_type: ChannelType, provider: str, credentials: Mapping[str, str]
+) -> list[str]:
+    """What a channel lacks for sending: names of credentials, or a provider that sends what it is for."""
+    if provider not in DEFAULT_RATES:
+        return [f"a provider that sends ({provider} only receives)"]
+    if channel_type == "whatsApp" and provider == "twilio":
+        return ["a provider that sends templates (twilio does not here)"]
+    return [name for name in _NEEDS[provider] if not credentials.get(name, "").strip()]
 
 
 def _check_texts(texts: dict[str, str | None]) -> None:
@@ -115,13 +190,20 @@ def _seal(cipher: Cipher, app_id: str, channel_id: str, secrets: Secrets) -> byt
     return cipher.seal(msgspec.json.encode(secrets), _context(app_id, channel_id))
 
 
-async def create(connection: db.Connection, cipher: Cipher, app_id: str, new: NewChannel) -> Channel:
+async def create(
+    connection: db.Connection,
+    cipher: Cipher,
+    app_id: str,
+    new: NewChannel,
+    private_hosts: Collection[str] = (),
+) -> Channel:
+    """`private_hosts` are those that the credentials may lead to, see `hosts.check_target`."""
     if new.provider not in _PROVIDERS[new.type]:
         raise BadQuery.of(f"provider {new.provider} does not send {new.type}")
     if not new.phone.strip():
         raise BadQuery.of("phone must be a number or a sender id")
     _check_texts({"phone": new.phone, "channelName": new.channel_name, "sourceName": new.source_name})
-    _check_credentials(new.credentials)
+    _check_credentials(new.provider, new.credentials, private_hosts)
     channel_id = f"{app_id}-{random_text(22)}"
     secrets = Secrets(new.webhook_secret or "", new.credentials or {})
     params = {
@@ -133,6 +215,7 @@ async def create(connection: db.Connection, cipher: Cipher, app_id: str, new: Ne
         "channel_name": new.channel_name,
         "source_name": new.source_name,
         "secrets": _seal(cipher, app_id, channel_id, secrets),
+        "rate": new.rate_per_second,
     }
     await db.execute(connection, _SQL["add_channel"], params)
     return await find(connection, app_id, channel_id)
@@ -152,7 +235,12 @@ async def find(connection: db.Connection, app_id: str, channel_id: str) -> Chann
 
 
 async def change(
-    connection: db.Connection, cipher: Cipher, app_id: str, channel_id: str, wanted: ChannelChange
+    connection: db.Connection,
+    cipher: Cipher,
+    app_id: str,
+    channel_id: str,
+    wanted: ChannelChange,
+    private_hosts: Collection[str] = (),
 ) -> Channel:
     await db.fetch_rows(connection, _SQL["hold_channel"], {"app_id": app_id, "channel_id": channel_id})
     channel = await find(connection, app_id, channel_id)
@@ -160,7 +248,7 @@ async def change(
     if wanted.webhook_secret is not msgspec.UNSET:
         secrets = msgspec.structs.replace(secrets, webhook_secret=wanted.webhook_secret or "")
     if wanted.credentials is not msgspec.UNSET:
-        _check_credentials(wanted.credentials)
+        _check_credentials(channel.provider, wanted.credentials, private_hosts)
         secrets = msgspec.structs.replace(secrets, credentials=wanted.credentials or {})
     names = ("phone", "channel_name", "source_name")
     given = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not msgspec.UNSET}
@@ -171,6 +259,7 @@ async def change(
         "app_id": app_id,
         "channel_id": channel_id,
         "secrets": _seal(cipher, app_id, channel_id, secrets),
+        "rate": channel.rate if wanted.rate_per_second is msgspec.UNSET else wanted.rate_per_second,
         **{name: given.get(name, getattr(channel, name)) for name in names},
     }
     await db.execute(connection, _SQL["change_channel"], params)
@@ -182,6 +271,22 @@ async def delete(connection: db.Connection, app_id: str, channel_id: str) -> Non
     params = {"app_id": app_id, "channel_id": channel_id}
     if not await db.execute(connection, _SQL["delete_channel"], params):
         raise NotFound(f"no channel {channel_id}")
+
+
+async def pause(connection: db.Connection, app_id: str, channel_number: int, reason: str) -> None:
+    """Nothing is sent over the channel until somebody resumes it. The first reason stays: others follow from it."""
+    params = {"app_id": app_id, "channel_number": channel_number, "reason": reason[:_MAX_REASON]}
+    await db.execute(connection, _SQL["pause_channel"], params)
+
+
+async def resume(connection: db.Connection, app_id: str, channel_id: str) -> Channel:
+    """Let the channel send again; one that is not paused stays as it is. Part of the caller's transaction."""
+    _require_id(channel_id)
+    params = {"app_id": app_id, "channel_id": channel_id}
+    await db.execute(connection, _SQL["resume_channel"], params)
+    channel = await find(connection, app_id, channel_id)
+    await apps.wake(connection, app_id)
+    return channel
 
 
 class OpenChannel(msgspec.Struct, frozen=True):

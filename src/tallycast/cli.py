@@ -1,118 +1,30 @@
 """The command line. Every command takes --data-dir or --database-url, and works while `serve` runs."""
 
-import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from datetime import UTC, datetime
-from functools import wraps
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import psycopg
-from rich.console import Console
-from rich.table import Table
 
 import tallycast
 from tallycast import apps, audit, db, migrations, receipts, serving
-from tallycast.config import BadSetting, Settings, load, read_list, setting_type
-from tallycast.embedded import EmbeddedPostgresError
-from tallycast.errors import Problem
-from tallycast.keys import BadKey
-from tallycast.moments import parse_moment, write_moment
-
-Result = TypeVar("Result")
-Command = Callable[..., Any]
-_COUNT = click.IntRange(0, 2**31 - 1)
-# What a person can mend: the message says what, a trace would not help.
-_PERSONS_ERRORS = (
-    Problem,
-    BadSetting,
-    BadKey,
-    EmbeddedPostgresError,
-    migrations.UnfitDatabase,
-    psycopg.OperationalError,
-    OSError,
+from tallycast.cli_apps import app
+from tallycast.cli_campaigns import campaign
+from tallycast.cli_consent import opt_outs
+from tallycast.cli_simulate import simulate
+from tallycast.commands import (
+    COUNT,
+    all_settings,
+    print_rows,
+    stored,
+    with_app,
+    with_database,
+    write_optional,
 )
-
-
-def _options(*names: str) -> Callable[[Command], Command]:
-    """Options for settings, with their help and defaults; the command gets one `settings`."""
-
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def run(**arguments: Any) -> Any:
-            given = {name: arguments.pop(name) for name in names}
-            try:
-                return command(settings=load(given), **arguments)
-            except _PERSONS_ERRORS as error:
-                message = error.message if isinstance(error, Problem) else str(error)
-                click.echo(f"tallycast: {' '.join(message.split())}", err=True)
-                sys.exit(2)
-
-        wrapped: Command = run
-        for setting in reversed([field for field in fields(Settings) if field.name in names]):
-            wrapped = _option(setting.name, setting.default, setting.metadata["help"])(wrapped)
-        return wrapped
-
-    return decorate
-
-
-def _option(name: str, default: Any, help_text: str) -> Callable[[Command], Command]:
-    kind = setting_type(name)
-    shown = "" if default in (None, ()) else f" [default: {default}]"
-    return click.option(
-        f"--{name.replace('_', '-')}",
-        type=click.Path(path_type=Path) if kind is Path else (str if kind is tuple else kind),
-        callback=(lambda _context, _option, value: value and read_list(value)) if kind is tuple else None,
-        help=f"{help_text}{shown} (TALLYCAST_{name.upper()})",
-    )
-
-
-_stored = _options("data_dir", "database_url", "encryption_key")
-_all_settings = _options(*(setting.name for setting in fields(Settings)))
-
-
-def _with_database(settings: Settings, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    """Run `work` on a connection to the migrated database."""
-
-    async def run(url: str) -> Result:
-        async with db.connect(url) as connection:
-            return await work(connection)
-
-    with serving.database(settings) as url:
-        migrations.migrate(url)
-        return asyncio.run(run(url))
-
-
-def _with_app(settings: Settings, app_id: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    """The same for work on one app, which must be known: a misspelt id must not look like an empty app."""
-
-    async def checked(connection: db.Connection) -> Result:
-        if await apps.find_app(connection, app_id) is None:
-            raise Problem(f"no app {app_id}")
-        return await work(connection)
-
-    return _with_database(settings, checked)
-
-
-def _print(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        click.echo(empty)
-        return
-    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(soft_wrap=True).print(table)
-
-
-def _moment(moment: datetime | None) -> str | None:
-    return None if moment is None else write_moment(moment)
+from tallycast.config import Settings
+from tallycast.errors import Problem
+from tallycast.moments import parse_moment, write_moment
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -129,7 +41,7 @@ def main() -> None:
 
 
 @main.command()
-@_all_settings
+@all_settings
 def serve(settings: Settings) -> None:
     """Serve the API, webhooks and tracked links, until SIGTERM or Ctrl-C.
 
@@ -139,7 +51,24 @@ def serve(settings: Settings) -> None:
 
 
 @main.command()
-@_all_settings
+@all_settings
+def worker(settings: Settings) -> None:
+    """Send campaigns and import audiences, without serving; as many as you like, on any machine.
+
+    `serve` starts workers of its own. This is for more of them: they share the work through the database, so give
+    each the same --database-url, --encryption-key and --public-url.
+    """
+    from tallycast import background  # noqa: PLC0415 - the server need not load it
+    from tallycast import worker as work  # noqa: PLC0415 - the same
+
+    background.end_with_parent()
+    with serving.database(settings) as url:
+        migrations.migrate(url)
+        work.run(settings, url, lambda: click.echo("tallycast worker is ready"))
+
+
+@main.command()
+@all_settings
 def demo(settings: Settings) -> None:
     """Serve a demo app whose campaigns move while you look.
 
@@ -152,7 +81,7 @@ def demo(settings: Settings) -> None:
 
 
 @main.command()
-@_stored
+@stored
 def migrate(settings: Settings) -> None:
     """Bring the database's schema up to date (`serve` does it by itself)."""
     with serving.database(settings) as url:
@@ -160,39 +89,10 @@ def migrate(settings: Settings) -> None:
     click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
-@main.group()
-def app() -> None:
-    """Apps: the tenants, each with its own campaigns, channels and tokens."""
-
-
-@app.command("create")
-@click.option("--name", required=True, help="what people call it")
-@click.option("--id", "app_id", help="the appID for URLs; made up when left out")
-@click.option("--json", "as_json", is_flag=True, help='print {"appID", "token"}')
-@_stored
-def create_app(settings: Settings, name: str, app_id: str | None, as_json: bool) -> None:
-    """Create an app with a first token that may do everything. The token is shown once."""
-
-    async def work(connection: db.Connection) -> tuple[str, str]:
-        async with connection.transaction():
-            made = await apps.create_app(connection, name, app_id)
-            return made.app_id, (await apps.create_token(connection, made.app_id, name="first")).plain
-
-    made_id, token = _with_database(settings, work)
-    if as_json:
-        click.echo(json.dumps({"appID": made_id, "token": token}))
-    else:
-        click.echo(f"appID  {made_id}\ntoken  {token}\n\nThe token is not shown again: keep it now.")
-
-
-@app.command("list")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_stored
-def list_apps(settings: Settings, as_json: bool) -> None:
-    """List the apps."""
-    found = _with_database(settings, apps.list_apps)
-    rows = [{"appID": a.app_id, "name": a.name, "createdAt": _moment(a.created_at)} for a in found]
-    _print(rows, as_json, "no apps yet: tallycast app create --name NAME")
+main.add_command(app)
+main.add_command(campaign)
+main.add_command(opt_outs)
+main.add_command(simulate)
 
 
 @main.group()
@@ -205,10 +105,10 @@ def _token_row(found: apps.Token) -> dict[str, Any]:
         "tokenID": found.token_id,
         "name": found.name,
         "scopes": ",".join(found.scopes),
-        "createdAt": _moment(found.created_at),
-        "expiresAt": _moment(found.expires_at),
-        "lastUsedAt": _moment(found.last_used_at),
-        "revokedAt": _moment(found.revoked_at),
+        "createdAt": write_optional(found.created_at),
+        "expiresAt": write_optional(found.expires_at),
+        "lastUsedAt": write_optional(found.last_used_at),
+        "revokedAt": write_optional(found.revoked_at),
     }
 
 
@@ -224,7 +124,7 @@ def _token_row(found: apps.Token) -> dict[str, Any]:
 @click.option("--name", default="", help="what it is for")
 @click.option("--expires", help="when it ends, e.g. 2027-01-01T00:00:00Z; never when left out")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_stored
+@stored
 def create_token(
     settings: Settings, app_id: str, scopes: tuple[str, ...], name: str, expires: str | None, as_json: bool
 ) -> None:
@@ -234,7 +134,7 @@ def create_token(
     async def work(connection: db.Connection) -> apps.NewToken:
         return await apps.create_token(connection, app_id, scopes or apps.SCOPES, name, expires_at)
 
-    made = _with_database(settings, work)
+    made = with_database(settings, work)
     if as_json:
         click.echo(json.dumps({"appID": app_id, "token": made.plain, **_token_row(made.token)}))
     else:
@@ -246,27 +146,29 @@ def create_token(
 @token.command("list")
 @click.option("--app", "app_id", required=True, help="the app's id")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_stored
+@stored
 def list_tokens(settings: Settings, app_id: str, as_json: bool) -> None:
     """List an app's tokens with their scopes, expiry and last use."""
-    found = _with_app(settings, app_id, lambda connection: apps.list_tokens(connection, app_id))
-    _print([_token_row(one) for one in found], as_json, f"no tokens: tallycast token create --app {app_id}")
+    found = with_app(settings, app_id, lambda connection: apps.list_tokens(connection, app_id))
+    print_rows(
+        [_token_row(one) for one in found], as_json, f"no tokens: tallycast token create --app {app_id}"
+    )
 
 
 @token.command("revoke")
 @click.option("--app", "app_id", required=True, help="the app's id")
 @click.argument("token_id")
-@_stored
+@stored
 def revoke_token(settings: Settings, app_id: str, token_id: str) -> None:
     """Revoke a token by its tokenID; running servers refuse it within five seconds."""
-    _with_database(settings, lambda connection: apps.revoke_token(connection, app_id, token_id))
+    with_database(settings, lambda connection: apps.revoke_token(connection, app_id, token_id))
     click.echo(f"revoked {token_id}")
 
 
 @main.command("audit")
 @click.option("--app", "app_id", help="only this app")
 @click.option("--json", "as_json", is_flag=True, help='print {"campaigns", "messages", "drift"}')
-@_stored
+@stored
 def audit_counts(settings: Settings, app_id: str | None, as_json: bool) -> None:
     """Recount everything from rows and compare. Exit status 1 if any count differs.
 
@@ -289,7 +191,7 @@ def audit_counts(settings: Settings, app_id: str | None, as_json: bool) -> None:
                     advance(portion.messages)
         return audit.Portion(campaigns, messages, drifts)
 
-    done = _with_database(settings, work)
+    done = with_database(settings, work)
     drift = sum(one.size for one in done.drifts)
     found = [{"appID": one.app_id, "id": one.id, "fields": one.fields} for one in done.drifts]
     if as_json:
@@ -309,52 +211,52 @@ def receipts_group() -> None:
 
 @receipts_group.command("parked")
 @click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", type=_COUNT, default=100, show_default=True, help="how many at most")
-@click.option("--offset", type=_COUNT, default=0, help="how many to skip")
+@click.option("--limit", type=COUNT, default=100, show_default=True, help="how many at most")
+@click.option("--offset", type=COUNT, default=0, help="how many to skip")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_stored
+@stored
 def list_parked(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
     """List receipts and clicks whose message is not known yet, the oldest first."""
-    found = _with_app(settings, app_id, lambda c: receipts.list_parked(c, app_id, limit, offset))
+    found = with_app(settings, app_id, lambda c: receipts.list_parked(c, app_id, limit, offset))
     rows = [
         {
             "channelID": one.channel_id,
             "messageID": one.message_id,
             "kinds": ",".join(one.kinds()),
-            "parkedAt": _moment(one.parked_at),
+            "parkedAt": write_optional(one.parked_at),
             "age": f"{one.age_seconds:.0f} s",
         }
         for one in found
     ]
-    _print(rows, as_json, "nothing is parked")
+    print_rows(rows, as_json, "nothing is parked")
 
 
 @receipts_group.command("unreadable")
 @click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", type=_COUNT, default=100, show_default=True, help="how many at most")
-@click.option("--offset", type=_COUNT, default=0, help="how many to skip")
+@click.option("--limit", type=COUNT, default=100, show_default=True, help="how many at most")
+@click.option("--offset", type=COUNT, default=0, help="how many to skip")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@_stored
+@stored
 def list_unreadable(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
     """List bodies that were not understood, the latest first."""
-    found = _with_app(settings, app_id, lambda c: receipts.list_unreadable(c, app_id, limit, offset))
+    found = with_app(settings, app_id, lambda c: receipts.list_unreadable(c, app_id, limit, offset))
     rows = [
         {
             "channelID": one.channel_id,
-            "lastAt": _moment(one.last_at),
+            "lastAt": write_optional(one.last_at),
             "times": one.times,
             "reason": one.reason,
             "raw": one.raw.decode("utf-8", "replace"),
         }
         for one in found
     ]
-    _print(rows, as_json, "everything was understood")
+    print_rows(rows, as_json, "everything was understood")
 
 
 @main.command()
 @click.argument("file", type=click.File("rb"))
 @click.option("--channel", "channel_id", required=True, help="the channel that the bodies came for")
-@_stored
+@stored
 def replay(settings: Settings, file: Any, channel_id: str) -> None:
     """Feed a file of webhook bodies, one JSON body per line, through the same path as webhooks. `-` reads stdin.
 
@@ -362,7 +264,7 @@ def replay(settings: Settings, file: Any, channel_id: str) -> None:
     """
     from tallycast.replay import replay_file  # noqa: PLC0415 - the server need not load it
 
-    done = _with_database(settings, lambda connection: replay_file(connection, channel_id, file))
+    done = with_database(settings, lambda connection: replay_file(connection, channel_id, file))
     click.echo(
         f"{done.bodies} bodies, {done.events} events: {done.matched} matched, {done.parked} parked, "
         f"{done.unreadable} not understood, in {done.seconds:.1f} s ({done.events / done.seconds:,.0f}/s)"
@@ -376,10 +278,10 @@ def clicks_group() -> None:
 
 @clicks_group.command("reclassify")
 @click.option("--app", "app_id", required=True, help="the app's id")
-@_stored
+@stored
 def reclassify(settings: Settings, app_id: str) -> None:
     """Judge all kept hits again, as people's clicks or previews and crawlers, and set the counts right."""
     from tallycast import links  # noqa: PLC0415 - the server need not load it
 
-    changed = _with_app(settings, app_id, lambda connection: links.reclassify(connection, app_id))
+    changed = with_app(settings, app_id, lambda connection: links.reclassify(connection, app_id))
     click.echo(f"{changed} hits changed at {write_moment(datetime.now(UTC))}")

@@ -25,6 +25,11 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on; only this machine unless told otherwise")
     port: int = _setting(8080, "TCP port to listen on")
     workers: int = _setting(1, "server processes; one per two cores is a good start")
+    background_workers: int | None = _setting(
+        None,
+        "processes of `serve` that send campaigns and import audiences; as many as --workers when left out, "
+        "0 = none here (run `tallycast worker` elsewhere)",
+    )
     data_dir: Path = _setting(
         Path("tallycast-data"), "folder of the embedded database, the encryption key and the spool"
     )
@@ -48,16 +53,25 @@ class Settings:
     )
     rate_limit: int = _setting(0, "requests a minute that one token may make; 0 = no limit")
     cors_origins: tuple[str, ...] = _setting((), "browser origins that may call the API, separated by commas")
+    private_hosts: tuple[str, ...] = _setting(
+        (),
+        "hosts that are not public and that channels may send to all the same, as host or host:port, "
+        "separated by commas, e.g. smsc.example.lan:2775",
+    )
     max_body_mb: int = _setting(16, "largest JSON body in megabytes (streams of messages are not limited)")
+    max_upload_mb: int = _setting(200, "largest file of recipients in megabytes")
     log_format: str = _setting("console", "console or json")
     log_level: str = _setting("info", "debug, info, warning or error")
 
     def __post_init__(self) -> None:
         self._require("port", 1 <= self.port <= 65535, "a port from 1 to 65535")
         self._require("workers", 1 <= self.workers <= 256, "a number from 1 to 256")
+        background = self.background_workers or 0
+        self._require("background_workers", 0 <= background <= 256, "a number from 0 to 256")
         self._require("database_connections", 2 <= self.database_connections <= 500, "a number from 2 to 500")
         self._require("rate_limit", self.rate_limit >= 0, "a number from 0")
         self._require("max_body_mb", 1 <= self.max_body_mb <= 1024, "a number from 1 to 1024")
+        self._require("max_upload_mb", 1 <= self.max_upload_mb <= 10_000, "a number from 1 to 10000")
         self._require("log_format", self.log_format in {"console", "json"}, "console or json")
         self._require(
             "log_level",
@@ -111,7 +125,7 @@ def _read(name: str, text: str) -> Any:
 
 
 def read_list(text: str) -> tuple[str, ...]:
-    """Origins separated by commas, without the slash that people add."""
+    """Origins or hosts separated by commas, without the slash that people add."""
     return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
 
 

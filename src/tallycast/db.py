@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Connection = psycopg.AsyncConnection[Any]
 Pool = AsyncConnectionPool[Connection]
+Connect = Callable[[], AbstractAsyncContextManager[Connection]]
 Params = Mapping[str, Any]
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -43,6 +44,13 @@ _SESSION = (
     b"set default_transaction_isolation = 'read committed'; set application_name = 'tallycast'"
 )
 
+
+# Asked apart from its use: PostgreSQL checks the right before it runs a statement, and an error ends a transaction.
+_MAY_IDENTIFY = (
+    b"select has_function_privilege('pg_control_system()', 'execute') "
+    b"and has_function_privilege('pg_control_checkpoint()', 'execute')"
+)
+_IDENTITY = b"select system_identifier, timeline_id from pg_control_system(), pg_control_checkpoint()"
 
 # A database host that vanishes without a word is noticed in half a minute, not in the kernel's hours.
 _KEEPALIVE = {
@@ -80,6 +88,11 @@ async def connect(url: str) -> "AsyncIterator[Connection]":
         yield connection
 
 
+def always(connection: Connection) -> Connect:
+    """One connection for work that would take one of a pool each time."""
+    return lambda: nullcontext(connection)
+
+
 async def fetch_all(connection: Connection, kind: type[Row], query: bytes, params: Params) -> list[Row]:
     async with connection.cursor(row_factory=class_row(kind), binary=True) as cursor:
         await cursor.execute(query, params)
@@ -108,6 +121,22 @@ async def execute(connection: Connection, query: bytes, params: Params) -> int:
     """Run a statement; the number of rows that it touched."""
     cursor = await connection.execute(query, params)
     return cursor.rowcount
+
+
+async def identity(connection: Connection) -> str:
+    """Which database this is, and on which timeline: a restored copy is on another, or is another.
+
+    Empty where the role may not ask (it needs pg_monitor on some servers).
+    """
+    if not (await fetch_rows(connection, _MAY_IDENTIFY, {}))[0][0]:
+        return ""
+    system, timeline = (await fetch_rows(connection, _IDENTITY, {}))[0]
+    return f"{system}.{timeline}"
+
+
+async def take_time(connection: Connection) -> None:
+    """Let the statements of the current transaction take as long as a whole audience needs."""
+    await connection.execute(b"set local statement_timeout = 0")
 
 
 async def retry_conflicts(work: Callable[[], Awaitable[Result]]) -> Result:

@@ -1,28 +1,42 @@
-"""The demo: an app with campaigns of the last 90 days, and one that is being sent while one looks.
+"""The demo: an app with campaigns of the last 90 days, and two that are being sent while one looks.
 
-The history is folded in with the functions that webhooks use. The live campaign comes over HTTP to the running
-server, as a sender and two providers would bring it: duplicates, disorder, failures and button clicks included.
-Telephone numbers are of the ranges that are reserved for fiction.
+The history is folded in with the functions that webhooks use. The live campaigns are made through the public API and
+go out to a simulator beside the server: duplicates, disorder, failures, button and link clicks included. Telephone
+numbers are of the ranges that are reserved for fiction.
 """
 
 import asyncio
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from tallycast import apps, campaigns, channels, db, keys, links, messages, receipts, serving
 from tallycast.campaigns import SentCampaign
-from tallycast.channels import Channel, NewChannel
+from tallycast.channels import Channel, ChannelChange, NewChannel
 from tallycast.config import Settings
 from tallycast.events import ButtonClick, Event, Receipt, Status
+from tallycast.live import Live, api_key, send_campaigns
 from tallycast.moments import write_moment
 from tallycast.receipts import Arrival
-from tallycast.simulator import Live, make_numbers, simulate
+from tallycast.simulator.child import simulating
+from tallycast.simulator.numbers import make_numbers
+from tallycast.simulator.server import Plan
 
 APP_ID = "demo"
 _SECRET = "demo-webhook-secret"  # noqa: S105 - of channels that only the demo has
+# The live campaigns' channels: slow enough to be watched.
+_SENDING = (
+    NewChannel(
+        type="whatsApp", provider="sandbox", phone="+447700900000", channel_name="Demo WhatsApp (simulated)",
+        source_name="Demo templates", webhook_secret=_SECRET, rate_per_second=5.0,
+    ),
+    NewChannel(type="sms", provider="sandbox", phone="+447700900001", webhook_secret=_SECRET, rate_per_second=2.0),
+)  # fmt: skip
 _AGENTS = ("Mozilla/5.0 (Linux; Android 15) Chrome/142.0 Mobile", "WhatsApp/2.25.30.74 A")
 # name, channel type, template, recipients, days ago, and of them: delivered, read, failed, who chose a button
 _HISTORY = (
@@ -42,29 +56,38 @@ _HISTORY = (
 
 
 def run(settings: Settings) -> None:
+    plan = Plan(port=0, smpp_port=None, public_url=settings.base_url)
+    with simulating(plan) as simulator_url:
+        private_hosts = (*settings.private_hosts, urlsplit(simulator_url).netloc)
+        _serve(replace(settings, private_hosts=private_hosts), simulator_url)
+
+
+def _serve(settings: Settings, simulator_url: str) -> None:
     live: list[Live] = []
 
     def prepare(url: str) -> None:
-        live.append(asyncio.run(_prepare(settings, url)))
+        live.append(asyncio.run(_prepare(settings, url, simulator_url)))
 
     def when_ready(server_url: str) -> None:
-        _explain(server_url, live[0])
-        simulate(server_url, live[0])
+        _explain(server_url, simulator_url, live[0])
+        send_campaigns(server_url, simulator_url, live[0])
 
     serving.serve(settings, prepare=prepare, when_ready=when_ready)
 
 
-def _explain(server_url: str, live: Live) -> None:
+def _explain(server_url: str, simulator_url: str, live: Live) -> None:
     click.echo(
-        f"\nThe demo's campaigns, one of them on its way while you look:\n\n"
+        f"\nThe demo's campaigns, two of them on their way while you look:\n\n"
         f"  curl -H 'Authorization: Bearer {live.token}' \\\n"
         f"    '{server_url}/v1/api/apps/{APP_ID}/data/sent-campaigns-summary?limit=5'\n\n"
+        f"What reached the handsets, as the simulated providers know it:\n\n"
+        f"  curl {simulator_url}/simulator/ledger/summary\n\n"
         f"API documentation: {server_url}/docs\nStop with Ctrl-C; your next start goes on with the same data.\n"
     )
 
 
-async def _prepare(settings: Settings, url: str) -> Live:
-    """Fill an empty database, and make a token that replaces the last start's."""
+async def _prepare(settings: Settings, url: str, simulator_url: str) -> Live:
+    """Fill an empty database, point the channels at the simulator, and make a token that replaces the last start's."""
     cipher = keys.load_cipher(settings.encryption_key, settings.data_dir)
     async with db.connect(url) as connection:
         if await apps.find_app(connection, APP_ID) is None:
@@ -74,10 +97,30 @@ async def _prepare(settings: Settings, url: str) -> Live:
             if token.name == "demo" and token.revoked_at is None:
                 await apps.revoke_token(connection, APP_ID, token.token_id)
         plain = (await apps.create_token(connection, APP_ID, name="demo")).plain
-        known = {
-            channel.provider: channel.channel_id for channel in await channels.list_all(connection, APP_ID)
-        }
-    return Live(APP_ID, plain, known["360dialog"], known["generic"], _SECRET)
+        async with connection.transaction():
+            found = await _point_channels(connection, cipher, settings, simulator_url)
+    return Live(APP_ID, plain, found, _SECRET)
+
+
+async def _point_channels(
+    connection: db.Connection, cipher: keys.Cipher, settings: Settings, simulator_url: str
+) -> dict[str, str]:
+    """The ids of the channels that send through the simulator, by type; the simulator is elsewhere at each start."""
+    known: dict[str, str] = {
+        channel.type: channel.channel_id
+        for channel in await channels.list_all(connection, APP_ID)
+        if channel.provider == "sandbox"
+    }
+    for new in _SENDING:
+        target = {"baseURL": simulator_url, "apiKey": api_key(new.type)}
+        if new.type in known:
+            wanted = ChannelChange(credentials=target)
+            await channels.change(connection, cipher, APP_ID, known[new.type], wanted, settings.private_hosts)
+        else:
+            added = msgspec.structs.replace(new, credentials=target)
+            made = await channels.create(connection, cipher, APP_ID, added, settings.private_hosts)
+            known[new.type] = made.channel_id
+    return known
 
 
 async def _fill(connection: db.Connection, cipher: keys.Cipher) -> None:

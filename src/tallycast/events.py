@@ -1,4 +1,4 @@
-"""What a provider can say about a message: the frozen events between the wire and the domain.
+"""What a provider can say about a message, or about its recipient: the frozen events between the wire and the domain.
 
 Providers' parsers return these; `receipts.py` decides what they mean.
 """
@@ -36,7 +36,8 @@ class ButtonClick(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     `button` is the button's identity: its payload or id without tallycast's reference, else its text.
     The message is known by `message_id` (the provider's context), by `reference` (our own id in the payload),
-    or both. `inbound_id` is the provider's id of the click itself.
+    or both. `inbound_id` is the provider's id of the click itself. `label` is the button's text, where that says
+    something else than `button`.
     """
 
     button: str
@@ -45,6 +46,7 @@ class ButtonClick(msgspec.Struct, frozen=True, gc=False, tag=True):
     at_ms: int | None = None
     inbound_id: str | None = None
     sender: str | None = None
+    label: str | None = None
 
 
 class TextReply(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -57,6 +59,24 @@ class TextReply(msgspec.Struct, frozen=True, gc=False, tag=True):
     sender: str | None = None
 
 
+class Preference(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A recipient told the provider that he wants our messages, or that he does not. `sender`: his number, or the
+    provider's own id of him. `detail`: the provider's words for it.
+    """
+
+    wants: bool
+    sender: str
+    at_ms: int | None = None
+    detail: str = ""
+
+
+class Identity(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Whose number a provider's own user id is."""
+
+    user_id: str
+    number: str
+
+
 class Unreadable(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A body, or the part of a body, that was authentic and not understood: kept raw and listed."""
 
@@ -64,4 +84,4 @@ class Unreadable(msgspec.Struct, frozen=True, gc=False, tag=True):
     raw: bytes
 
 
-Event = Receipt | ButtonClick | TextReply | Unreadable
+Event = Receipt | ButtonClick | TextReply | Preference | Identity | Unreadable

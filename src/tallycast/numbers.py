@@ -99,6 +99,15 @@ def _cleaned(raw: str) -> str:
     return text
 
 
+def is_landline(number: Number) -> bool:
+    """Whether it is known to be a landline: not where a country's mobiles look the same, or the range is new."""
+    digits = number.e164[1:]
+    code = next(digits[:width] for width in (1, 2, 3) if digits[:width] in _REGIONS)
+    national = digits[len(code) :]
+    region = _region(code, national)
+    return region is not None and _landlines(code, region)(national) is not None
+
+
 class _Plan(NamedTuple):
     """What the numbers of one calling code have in common."""
 
@@ -162,6 +171,18 @@ def _patterns(code: str, region: str) -> _Patterns:
     valid = re.compile(f"(?={_pattern(data.general_desc)}\\Z)(?:{'|'.join(map(_pattern, kinds))})")
     leading_digits = re.compile(data.leading_digits).match if data.leading_digits else None
     return _Patterns(leading_digits, valid.fullmatch)
+
+
+@cache
+def _landlines(code: str, region: str) -> Match:
+    """Landlines as `phonenumbers.number_type` tells them: a number that is also of another kind is of that kind."""
+    data = _metadata(code, region)
+    if data.same_mobile_and_fixed_line_pattern:
+        return re.compile(_NOTHING).fullmatch
+    others = [data.mobile, data.toll_free, data.premium_rate, data.shared_cost, data.voip]
+    others += [data.personal_number, data.pager, data.uan, data.voicemail]
+    other = f"(?:{'|'.join(map(_pattern, others))})\\Z"
+    return re.compile(f"(?={_pattern(data.general_desc)}\\Z)(?!{other}){_pattern(data.fixed_line)}").fullmatch
 
 
 def _pattern(kind: PhoneNumberDesc | None) -> str:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallycast import db
-from tallycast.events import ButtonClick, Event, Receipt, Status, TextReply, Unreadable
+from tallycast import attempts, consent, db
+from tallycast.consent import Place, Signals
+from tallycast.events import ButtonClick, Event, Identity, Preference, Receipt, Status, TextReply, Unreadable
+from tallycast.optouts import REFUSALS
 from tallycast.references import Address, read_reference
 from tallycast.sql import load
 
@@ -58,11 +60,11 @@ class Facts:
 
 @dataclass(slots=True)
 class Fold:
-    """A batch, folded: one row per message, per (message, button), per text and per raw body."""
+    """A batch, folded: one row per message, per (message, button) and per raw body; and what it says about consent."""
 
     facts: dict[MessageKey, Facts] = field(default_factory=dict)
     clicks: dict[tuple[MessageKey, str], int] = field(default_factory=dict)
-    texts: dict[tuple[int, str], tuple[TextReply, int]] = field(default_factory=dict)
+    signals: Signals = field(default_factory=Signals)
     unreadable: dict[tuple[int, bytes], Unreadable] = field(default_factory=dict)
 
 
@@ -139,11 +141,14 @@ def _fold_receipt(folded: Fold, arrival: Arrival, receipt: Receipt) -> None:
         failure = Failure(at_ms, receipt.error_code or "", receipt.error_title or "")
         if facts.failure is None or failure < facts.failure:
             facts.failure = failure
+        if failure.code in REFUSALS:
+            folded.signals.add_refusal(Place(*key), failure.code, receipt.at_ms, arrival.arrived_ms)
 
 
 def _fold_click(folded: Fold, arrival: Arrival, click: ButtonClick) -> None:
     at_ms = arrival.arrived_ms if click.at_ms is None else click.at_ms
     message = MessageKey(arrival.channel_number, click.message_id, read_reference(click.reference))
+    folded.signals.add_click(Place(*message), click, at_ms)
     if message.message_id is None and message.address is None:
         _fold_unreadable(folded, arrival, Unreadable(_UNKNOWN_BUTTON, msgspec.json.encode(click)))
         return
@@ -152,8 +157,15 @@ def _fold_click(folded: Fold, arrival: Arrival, click: ButtonClick) -> None:
 
 
 def _fold_text(folded: Fold, arrival: Arrival, text: TextReply) -> None:
-    at_ms = arrival.arrived_ms if text.at_ms is None else text.at_ms
-    folded.texts.setdefault((arrival.channel_number, text.inbound_id), (text, at_ms))
+    folded.signals.add_text(arrival.channel_number, text, arrival.arrived_ms)
+
+
+def _fold_preference(folded: Fold, arrival: Arrival, one: Preference) -> None:
+    folded.signals.add_preference(arrival.channel_number, one, arrival.arrived_ms)
+
+
+def _fold_identity(folded: Fold, arrival: Arrival, identity: Identity) -> None:
+    folded.signals.add_identity(arrival.app_id, identity)
 
 
 def _fold_unreadable(folded: Fold, arrival: Arrival, body: Unreadable) -> None:
@@ -165,12 +177,14 @@ _FOLDERS: dict[type[Event], Callable[[Fold, Arrival, Any], None]] = {
     Receipt: _fold_receipt,
     ButtonClick: _fold_click,
     TextReply: _fold_text,
+    Preference: _fold_preference,
+    Identity: _fold_identity,
     Unreadable: _fold_unreadable,
 }
 
 
 async def apply(connection: db.Connection, app_id: str, arrivals: Iterable[Arrival]) -> Applied:
-    """Commit one batch of one app: facts, counts, clicks, texts and raw bodies.
+    """Commit one batch of one app: facts, counts, clicks, texts, opt-outs and raw bodies.
 
     When it returns, all is durable and in the next summary. Losers of a race with another writer try again.
     """
@@ -180,11 +194,12 @@ async def apply(connection: db.Connection, app_id: str, arrivals: Iterable[Arriv
 
 async def _apply_fold(connection: db.Connection, app_id: str, folded: Fold) -> Applied:
     by_id = {key: facts for key, facts in folded.facts.items() if key.address is None}
-    if len(by_id) == len(folded.facts) and not (folded.clicks or folded.texts or folded.unreadable):
-        matched, parked, learned = await _apply_facts(connection, app_id, by_id)
+    if len(by_id) == len(folded.facts) and not (folded.clicks or folded.signals or folded.unreadable):
+        matched, parked, learned = await apply_facts(connection, app_id, by_id)
     else:
         async with connection.transaction():
             matched, parked, learned = await _apply_all(connection, app_id, folded, by_id)
+        consent.remember(app_id, folded.signals.identities)
     if parked or learned:
         # A message may have been recorded while this batch parked its receipts; that writer looks for parked
         # receipts after its commit, as this one does, so whoever commits last finds the other's.
@@ -203,19 +218,22 @@ async def _apply_all(
         addresses = {key.address: key for key in reversed(by_address)}
         keys = {(key.channel_number, key.message_id): key for key in addresses.values()}.values()
         batches.append({key: by_address.pop(key) for key in keys})
-    done = [await _apply_facts(connection, app_id, batch) for batch in batches]
+    done = [await apply_facts(connection, app_id, batch) for batch in batches]
     matched, parked, learned = (sum(column) for column in zip(*done, strict=True)) if done else (0, 0, 0)
     if folded.clicks:
         clicks_matched, clicks_parked = await _apply_clicks(connection, app_id, folded.clicks)
         matched, parked = matched + clicks_matched, parked + clicks_parked
-    await _keep_texts(connection, app_id, folded)
+    await consent.learn(connection, app_id, folded.signals)
     await _keep_unreadable(connection, app_id, folded.unreadable)
     return matched, parked, learned
 
 
-async def _apply_facts(
-    connection: db.Connection, app_id: str, facts: dict[MessageKey, Facts]
+async def apply_facts(
+    connection: db.Connection, app_id: str, facts: dict[MessageKey, Facts], *, opens: bool = True
 ) -> tuple[int, int, int]:
+    """Merge facts into messages, each named once; (matched, parked, learned). `opens`: they were handed over, so
+    that their campaigns are sent now.
+    """
     keys, values = list(facts), list(facts.values())
     rows = await db.fetch_rows(
         connection,
@@ -232,6 +250,7 @@ async def _apply_facts(
             "failed_ms": [fact.failure and fact.failure.at_ms for fact in values],
             "error_code": [fact.failure and (fact.failure.code or None) for fact in values],
             "error_title": [fact.failure and (fact.failure.title or None) for fact in values],
+            "opens": opens,
         },
     )
     matched, parked, learned = rows[0]
@@ -263,25 +282,6 @@ async def _apply_clicks(
         unknown[message.channel_number, hashlib.sha256(raw).digest()] = Unreadable(_UNKNOWN_BUTTON, raw)
     await _keep_unreadable(connection, app_id, unknown)
     return matched, parked
-
-
-async def _keep_texts(connection: db.Connection, app_id: str, folded: Fold) -> None:
-    if not folded.texts:
-        return
-    texts = [text for text, _ in folded.texts.values()]
-    await db.execute(
-        connection,
-        _SQL["keep_text"],
-        {
-            "app_id": app_id,
-            "channel_number": [channel_number for channel_number, _ in folded.texts],
-            "inbound_id": [text.inbound_id for text in texts],
-            "sender": [text.sender for text in texts],
-            "message_id": [text.message_id for text in texts],
-            "body": [text.text for text in texts],
-            "received_ms": [at_ms for _, at_ms in folded.texts.values()],
-        },
-    )
 
 
 async def _keep_unreadable(
@@ -349,6 +349,7 @@ async def _match_channel(
     rows = await db.fetch_rows(connection, _SQL["take_parked"], params)
     facts: dict[MessageKey, Facts] = {}
     clicks: dict[tuple[MessageKey, str], int] = {}
+    signals = Signals()
     for number, message_id, button, accepted, delivered, read, failed, code, title, replied in rows:
         key = MessageKey(number, message_id, None)
         if replied is not None:
@@ -356,11 +357,30 @@ async def _match_channel(
         else:
             failure = None if failed is None else Failure(failed, code or "", title or "")
             facts[key] = Facts(accepted, delivered, read, failure)
+        if code in REFUSALS:
+            signals.add_refusal(Place(*key), code, failed, failed)
     if facts:
-        await _apply_facts(connection, app_id, facts)
+        await apply_facts(connection, app_id, facts)
+    taken = await attempts.take(connection, app_id, channel_number, message_ids)
+    concluded = {_key(one): _facts(one) for one in taken.concluded}
+    if concluded:
+        await apply_facts(connection, app_id, concluded)
+    clicks |= {(_key(one), one.button): one.replied_ms for one in taken.chosen}
     if clicks:
         await _apply_clicks(connection, app_id, clicks)
-    return len(rows)
+    await consent.learn(connection, app_id, signals)
+    return len(rows) + taken.rows
+
+
+def _key(one: attempts.Concluded | attempts.Chosen) -> MessageKey:
+    return MessageKey(one.channel_number, None, Address(one.campaign_id, one.seq))
+
+
+def _facts(one: attempts.Concluded) -> Facts:
+    failure = (
+        None if one.failed_ms is None else Failure(one.failed_ms, one.error_code or "", one.error_title or "")
+    )
+    return Facts(None, one.delivered_ms, one.read_ms, failure)
 
 
 async def list_parked(connection: db.Connection, app_id: str, limit: int, offset: int) -> list[Parked]:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 _REFERENCE = re.compile(r"tc:([1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,9})(?::(.*))?", re.DOTALL)
 _MAX_CAMPAIGN = 2**63 - 1
 _MAX_SEQ = 2**31 - 1
+# The position that the links and references of test messages carry: no campaign has as many messages.
+TRIAL_SEQ = _MAX_SEQ
 
 
 class Address(NamedTuple):

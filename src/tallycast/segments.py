@@ -1,9 +1,9 @@
 """How many parts an SMS text is sent (and charged) in, and where it is cut.
 
 A text of GSM 03.38 characters is packed in septets, any other text in UTF-16 code units. Where the text takes
-several parts, six bytes of each go to the concatenation header. Parts are filled greedily, and a character of
-two units (GSM's escape pair, UTF-16's surrogate pair) is never cut in half, so a part may stay one unit short
-and a division by the part's size would be wrong.
+several parts, six bytes of each go to the concatenation header (seven where its reference has 16 bits). Parts are
+filled greedily, and a character of two units (GSM's escape pair, UTF-16's surrogate pair) is never cut in half, so a
+part may stay one unit short and a division by the part's size would be wrong.
 """
 
 import re
@@ -13,14 +13,14 @@ from typing import Literal, NamedTuple
 
 Encoding = Literal["GSM-7", "UCS-2"]
 
-_GSM_BASIC = (
+GSM_BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-_GSM_EXTENSION = "\f^{}\\[~]|€"
+GSM_EXTENSION = "\f^{}\\[~]|€"
 
-_BASIC_ASCII = "".join(filter(str.isascii, _GSM_BASIC)).encode()
-_not_gsm = re.compile(f"[^{re.escape(_GSM_BASIC + _GSM_EXTENSION)}]").search
+_BASIC_ASCII = "".join(filter(str.isascii, GSM_BASIC)).encode()
+_not_gsm = re.compile(f"[^{re.escape(GSM_BASIC + GSM_EXTENSION)}]").search
 
 
 class _Packing(NamedTuple):
@@ -35,8 +35,9 @@ def _packing(encoding: Encoding, single: int, part: int, double: str) -> _Packin
     return _Packing(encoding, single, part, re.compile(double), re.compile(f"\x1b(?={double})").sub)
 
 
-_GSM_7 = _packing("GSM-7", 160, 153, f"[{re.escape(_GSM_EXTENSION)}]")
+_GSM_7 = _packing("GSM-7", 160, 153, f"[{re.escape(GSM_EXTENSION)}]")
 _UCS_2 = _packing("UCS-2", 70, 67, "[\U00010000-\U0010ffff]")
+_PACKINGS: dict[Encoding, _Packing] = {"GSM-7": _GSM_7, "UCS-2": _UCS_2}
 
 
 def encoding_of(text: str) -> Encoding:
@@ -57,8 +58,11 @@ def count_parts(text: str) -> int:
     return len(_cuts(_units(text, packing), packing))
 
 
-def split_parts(text: str) -> list[str]:
-    packing = _packing_of(text)
+def split_parts(text: str, encoding: Encoding | None = None, wide_header: bool = False) -> list[str]:
+    """The text, cut as the encoding (None: its own) demands; a wide header has a 16-bit reference."""
+    packing = _packing_of(text) if encoding is None else _PACKINGS[encoding]
+    if wide_header:
+        packing = packing._replace(part=packing.part - 1)
     units = _units(text, packing)
     if len(units) <= packing.single:
         return [text]

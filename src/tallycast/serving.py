@@ -22,6 +22,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from tallycast import embedded, limiter, migrations
+from tallycast.background import Background
 from tallycast.config import URGENT_CONNECTIONS, BadSetting, Settings
 from tallycast.keys import load_cipher
 
@@ -32,13 +33,14 @@ _BACKLOG = 4096
 
 
 class _Server(MPServer):
-    """Starts its announcer after the server processes were forked: what a thread holds at a fork stays held in them."""
+    """Starts its threads after the server processes were forked: what a thread holds at a fork stays held in them."""
 
-    announcer: threading.Thread
+    threads: list[threading.Thread]
 
     def startup(self, spawn_target: Any, target_loader: Any) -> None:
         super().startup(spawn_target, target_loader)  # type: ignore[no-untyped-call]
-        self.announcer.start()
+        for thread in self.threads:
+            thread.start()
 
 
 @contextlib.contextmanager
@@ -51,7 +53,8 @@ def database(settings: Settings) -> Iterator[str]:
             raise BadSetting("database-url must be like postgresql://user@host:5432/name") from None
         yield settings.database_url
         return
-    connections = settings.workers * (settings.database_connections + URGENT_CONNECTIONS) + 40
+    processes = settings.workers + _count_background(settings)
+    connections = processes * (settings.database_connections + URGENT_CONNECTIONS) + 40
     server = embedded.start(settings.data_dir, {"max_connections": str(max(100, connections))})
     try:
         yield server.url
@@ -92,8 +95,17 @@ def serve(
             workers_kill_timeout=_STOP_SECONDS,
             log_level=LogLevels.warning,
         )
-        server.announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
-        server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
+        background = Background(settings, url, _count_background(settings))
+        announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
+        server.threads = [announcer, background.thread]
+        try:
+            server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
+        finally:
+            background.stop()
+
+
+def _count_background(settings: Settings) -> int:
+    return settings.workers if settings.background_workers is None else settings.background_workers
 
 
 def _prepare_metrics(data_dir: Path) -> None:

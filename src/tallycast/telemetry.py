@@ -29,6 +29,7 @@ BATCH_EVENTS = Histogram(
 RECEIPTS_PARKED = Counter("tallycast_receipts_parked", "Receipts whose message was not known when they came")
 UNREADABLE = Counter("tallycast_unreadable", "Bodies, or parts of them, kept raw", ["provider"])
 CLICKS = Counter("tallycast_clicks", "Hits of tracked links", ["counted"])
+SENDS = Counter("tallycast_sends", "Messages handed to a provider", ["provider", "outcome"])
 SPOOLED = Counter("tallycast_spooled", "Arrivals written to the spool")
 DATABASE_AWAY = Gauge(
     "tallycast_database_away",

@@ -77,7 +77,13 @@ messages = several(
         text=shaped(body=texts),
     )
 )
-values = shaped(statuses=statuses, messages=messages, errors=errors)
+contacts = several(shaped(wa_id=texts, user_id=texts))
+preferences = several(
+    shaped(value=words | st.sampled_from(["stop", "resume"]), wa_id=texts, user_id=texts, detail=texts)
+)
+values = shaped(
+    statuses=statuses, messages=messages, errors=errors, contacts=contacts, user_preferences=preferences
+)
 fields = st.sampled_from(["messages", "user_preferences", "account_update", "history"])
 changes = several(shaped(field=fields, value=values))
 receipts = several(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tallycast.events import ButtonClick
+from tallycast.events import ButtonClick, Identity
 from tallycast.providers import meta
 from tallycast.providers.contract import Signed
 
@@ -97,5 +97,7 @@ def test_its_notifications_are_whatsapp_notifications() -> None:
             1795430520000,
             "wamid.TESTINBOUND000000000000000000001",
             "447700900123",
-        )
+            "Yes please",
+        ),
+        Identity("GB.90017200340056007800", "447700900123"),
     ]

@@ -224,13 +224,13 @@ def test_a_status_word_means_this_status(word: str, status: Status, title: str |
             id="a code that we know",
         ),
         pytest.param(
-            {"MessageStatus": "failed", "ErrorCode": "63016", "ErrorMessage": "Outside the window"},
-            Receipt("SM1", Status.FAILED, None, "63016", "Outside the window"),
+            {"MessageStatus": "failed", "ErrorCode": "63899", "ErrorMessage": "Outside the window"},
+            Receipt("SM1", Status.FAILED, None, "63899", "Outside the window"),
             id="a code that Twilio explains",
         ),
         pytest.param(
-            {"MessageStatus": "undelivered", "ErrorCode": "63016"},
-            Receipt("SM1", Status.FAILED, None, "63016", "undelivered"),
+            {"MessageStatus": "undelivered", "ErrorCode": "63899"},
+            Receipt("SM1", Status.FAILED, None, "63899", "undelivered"),
             id="a code that nobody explains",
         ),
         pytest.param(
@@ -278,7 +278,7 @@ def test_a_status_callback_is_read_as_this_receipt(fields: dict[str, str], expec
                 "ButtonText": "Yes please",
                 "OriginalRepliedMessageSid": "SM0",
             },
-            ButtonClick("yes", "SM0", "tc:42.7", None, "SM1", "+447700900123"),
+            ButtonClick("yes", "SM0", "tc:42.7", None, "SM1", "+447700900123", "Yes please"),
             id="WhatsApp button",
         ),
         pytest.param(
@@ -298,6 +298,15 @@ def test_an_inbound_message_is_read_as_this_reply(fields: dict[str, str], expect
     assert twilio.parse(body, FORM) == [expected]
 
 
+def test_a_click_of_an_unknown_message_is_kept_and_also_read_as_a_text_for_it_may_say_stop() -> None:
+    body = b"MessageSid=SM1&SmsStatus=received&From=whatsapp:%2B447700900123&Body=Stop&ButtonText=Stop&ButtonPayload=out"
+    reason = "a click without original message and without reference: its message is not known"
+    assert twilio.parse(body, FORM) == [
+        Unreadable(reason, body),
+        TextReply("Stop", "SM1", None, None, "+447700900123"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -314,11 +323,6 @@ def test_an_inbound_message_is_read_as_this_reply(fields: dict[str, str], expect
             b"MessageSid=SM1&SmsStatus=received&Body=&NumMedia=1",
             "a message without text is kept, not counted",
             id="a picture",
-        ),
-        pytest.param(
-            b"MessageSid=SM1&SmsStatus=received&Body=Yes&ButtonText=Yes",
-            "a click without original message and without reference: its message is not known",
-            id="click of an unknown message",
         ),
         pytest.param(
             b"MessageSid=" + b"x" * 256 + b"&MessageStatus=sent",

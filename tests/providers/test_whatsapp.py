@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tallycast.events import ButtonClick, Event, Receipt, Status, TextReply, Unreadable
+from tallycast.events import (
+    ButtonClick,
+    Event,
+    Identity,
+    Preference,
+    Receipt,
+    Status,
+    TextReply,
+    Unreadable,
+)
 from tallycast.providers.whatsapp import parse
 
 BODIES = Path(__file__).parent / "bodies"
@@ -14,6 +23,8 @@ FIRST = "wamid.TEST0000000000000000000000000001"
 SECOND = "wamid.TEST0000000000000000000000000002"
 INBOUND = "wamid.TESTINBOUND000000000000000000001"
 ADA = "447700900123"
+ADAS_ID = "GB.90017200340056007800"
+WHO = Identity(ADAS_ID, ADA)
 
 
 def in_change(value: Any, field: str = "messages") -> bytes:
@@ -35,8 +46,10 @@ def with_message(**members: Any) -> bytes:
             "status_batch",
             [
                 Receipt(FIRST, Status.READ, 1795430465000, reference="tc:42.7"),
+                WHO,
                 Receipt(FIRST, Status.DELIVERED, 1795430461000, reference="tc:42.7"),
                 Receipt(SECOND, Status.ACCEPTED, 1795430460000),
+                WHO,
             ],
             id="two changes, three statuses, out of order",
         ),
@@ -56,33 +69,38 @@ def with_message(**members: Any) -> bytes:
         pytest.param("on_premise", [Receipt(FIRST, Status.DELIVERED, 1795430461000)], id="on-premise shape"),
         pytest.param(
             "button_click",
-            [ButtonClick("yes", FIRST, "tc:42.7", 1795430520000, INBOUND, ADA)],
+            [ButtonClick("yes", FIRST, "tc:42.7", 1795430520000, INBOUND, ADA, "Yes please"), WHO],
             id="quick reply with context and reference",
         ),
         pytest.param(
             "button_click_without_context",
-            [ButtonClick("yes", None, "tc:42.7", 1795430520000, INBOUND, ADA)],
+            [ButtonClick("yes", None, "tc:42.7", 1795430520000, INBOUND, ADA, "Yes please"), WHO],
             id="quick reply known by its payload alone",
         ),
         pytest.param(
             "reply_button",
-            [ButtonClick("later", FIRST, None, 1795430521000, INBOUND, ADA)],
+            [ButtonClick("later", FIRST, None, 1795430521000, INBOUND, ADA, "Ask me later"), WHO],
             id="interactive reply button",
         ),
         pytest.param(
             "list_choice",
-            [ButtonClick("size-m", FIRST, None, 1795430522000, INBOUND, ADA)],
+            [ButtonClick("size-m", FIRST, None, 1795430522000, INBOUND, ADA, "Medium"), WHO],
             id="row of a list",
         ),
         pytest.param(
             "text_from_username",
-            [TextReply("Stop", INBOUND, None, 1795430700000, "GB.90017200340056007800")],
+            [TextReply("Stop", INBOUND, None, 1795430700000, ADAS_ID)],
             id="text of a recipient without a phone number",
         ),
         pytest.param(
             "text_quoting",
-            [TextReply("Grüße \U0001f600", INBOUND, FIRST, 1795430701000, ADA)],
+            [TextReply("Grüße \U0001f600", INBOUND, FIRST, 1795430701000, ADA), WHO],
             id="text that quotes our message",
+        ),
+        pytest.param(
+            "preference_stop",
+            [Preference(False, ADA, 1795430710000, "User requested to stop marketing messages"), WHO],
+            id="a preference, with a timestamp that is a number",
         ),
         pytest.param("template_update", [], id="management field"),
     ],
@@ -91,17 +109,58 @@ def test_a_recorded_body_is_read_as_these_events(name: str, expected: list[Event
     assert parse((BODIES / f"{name}.json").read_bytes()) == expected
 
 
+def test_what_is_not_counted_is_kept_with_its_reason() -> None:
+    kept, who = parse((BODIES / "image.json").read_bytes())
+    assert isinstance(kept, Unreadable)
+    assert kept.reason == "message type 'image' is kept, not counted"
+    assert who == WHO
+
+
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("preference", "event"),
     [
-        pytest.param("image", "message type 'image' is kept, not counted", id="image"),
-        pytest.param("preference_stop", "field user_preferences is kept, not counted", id="preference"),
+        pytest.param({"wa_id": ADA, "value": "stop"}, Preference(False, ADA), id="stop"),
+        pytest.param({"wa_id": ADA, "value": "resume"}, Preference(True, ADA), id="resume"),
+        pytest.param({"wa_id": ADA, "value": "signup"}, Preference(True, ADA), id="signup"),
+        pytest.param(
+            {"user_id": ADAS_ID, "value": "stop"}, Preference(False, ADAS_ID), id="without a number"
+        ),
+        pytest.param(
+            {"wa_id": ADA, "user_id": ADAS_ID, "value": "stop"}, Preference(False, ADA), id="number before id"
+        ),
+        pytest.param(
+            {"wa_id": ADA, "value": "stop", "timestamp": "1795430710", "detail": 7},
+            Preference(False, ADA, 1795430710000),
+            id="digits, and an odd detail",
+        ),
     ],
 )
-def test_what_is_not_counted_is_kept_with_its_reason(name: str, reason: str) -> None:
-    (event,) = parse((BODIES / f"{name}.json").read_bytes())
-    assert isinstance(event, Unreadable)
-    assert event.reason == reason
+def test_a_preference_says_who_wants_messages_and_who_does_not(
+    preference: dict[str, Any], event: Preference
+) -> None:
+    assert parse(in_change({"user_preferences": [preference]}, "user_preferences")) == [event]
+
+
+@pytest.mark.parametrize(
+    ("contacts", "identities"),
+    [
+        pytest.param([{"wa_id": ADA, "user_id": ADAS_ID}], [WHO], id="both"),
+        pytest.param([{"wa_id": ADA}], [], id="no user id"),
+        pytest.param([{"user_id": ADAS_ID}], [], id="no number"),
+        pytest.param([{"wa_id": "ada", "user_id": ADAS_ID}], [], id="a number that is none"),
+        pytest.param(
+            [{"wa_id": 7, "user_id": ADAS_ID}, {"wa_id": ADA, "user_id": ADAS_ID}], [WHO], id="odd one"
+        ),
+        pytest.param([{"wa_id": ADA, "user_id": "x" * 256}], [], id="long user id"),
+        pytest.param("?", [], id="not a list"),
+        pytest.param(None, [], id="null"),
+    ],
+)
+def test_a_contact_with_both_names_is_an_identity_and_an_odd_one_is_nothing(
+    contacts: Any, identities: list[Event]
+) -> None:
+    value = {"contacts": contacts, "statuses": [{"id": "wamid.A", "status": "read"}]}
+    assert parse(in_change(value)) == [Receipt("wamid.A", Status.READ), *identities]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +296,8 @@ def test_a_button_is_its_payload_else_its_text(
     payload: str | None, text: str, button: str, reference: str | None
 ) -> None:
     body = with_message(type="button", button={"payload": payload, "text": text}, context={"id": "wamid.A"})
-    assert parse(body) == [ButtonClick(button, "wamid.A", reference, None, "wamid.IN", ADA)]
+    label = None if text == button else text
+    assert parse(body) == [ButtonClick(button, "wamid.A", reference, None, "wamid.IN", ADA, label)]
 
 
 @pytest.mark.parametrize(

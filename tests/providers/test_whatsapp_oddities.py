@@ -46,11 +46,6 @@ def test_an_odd_item_in_a_body_changes_none_of_its_other_events(name: str) -> No
     ("message", "reason"),
     [
         pytest.param(
-            {"type": "button", "button": {"payload": "yes"}},
-            "a click without context and without reference: its message is not known",
-            id="click of an unknown message",
-        ),
-        pytest.param(
             {"type": "button", "button": {}}, "a click that names no button", id="click of no button"
         ),
         pytest.param(
@@ -91,6 +86,39 @@ def test_a_message_that_is_not_counted_is_kept_with_its_own_json(
     assert isinstance(event, Unreadable)
     assert event.reason == reason
     assert json.loads(event.raw) == json.loads(body)["entry"][0]["changes"][0]["value"]["messages"][0]
+
+
+def test_a_click_of_an_unknown_message_is_kept_and_also_read_as_a_text_for_it_may_say_stop() -> None:
+    message = {"id": "wamid.IN", "from": "447700900123", "type": "button"}
+    message["button"] = {"payload": "opt-out", "text": "Stop"}  # type: ignore[assignment]
+    kept, text = parse(in_change({"messages": [message]}))
+    assert isinstance(kept, Unreadable)
+    assert kept.reason == "a click without context and without reference: its message is not known"
+    assert json.loads(kept.raw) == message
+    assert text == TextReply("Stop", "wamid.IN", None, None, "447700900123")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        pytest.param({}, "a change of preferences without any", id="none"),
+        pytest.param(
+            {"user_preferences": [{"wa_id": "1", "value": "maybe"}]},
+            "preference 'maybe' is unknown",
+            id="unknown word",
+        ),
+        pytest.param({"user_preferences": [{"value": "stop"}]}, "a preference of nobody", id="nobody's"),
+        pytest.param(
+            {"user_preferences": [{"wa_id": 7, "value": "stop"}]},
+            "Expected `str | null`, got `int` - at `$.wa_id`",
+            id="number that is one",
+        ),
+    ],
+)
+def test_a_preference_that_is_not_understood_is_kept(value: dict[str, Any], reason: str) -> None:
+    (event,) = parse(in_change(value, "user_preferences"))
+    assert isinstance(event, Unreadable)
+    assert event.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """The providers, one file each: its proof of origin and its format, no database and no HTTP answers."""
 
-from tallycast.providers import dialog360, generic, meta, twilio
-from tallycast.providers.contract import Provider, Signed
+from collections.abc import Mapping
 
-__all__ = ["PROVIDERS", "Provider", "Signed"]
+from tallycast.providers import dialog360, generic, meta, sandbox, smpp, twilio
+from tallycast.providers.contract import Carrier, Provider, Rule, Signed
+
+__all__ = ["CARRIERS", "PROVIDERS", "Provider", "Signed", "find_rule"]
 
 PROVIDERS: dict[str, Provider] = {
     "360dialog": dialog360,
@@ -13,3 +15,24 @@ PROVIDERS: dict[str, Provider] = {
     "smpp": generic,  # the gateway that holds the SMPP bind posts its receipts as plain JSON
     "sandbox": dialog360,  # the simulator speaks 360dialog's format
 }
+
+# Whom messages are sent through by HTTP. SMPP has sessions instead, and "generic" only receives.
+CARRIERS: dict[str, Carrier] = {
+    "360dialog": dialog360,
+    "meta": meta,
+    "twilio": twilio,
+    "sandbox": sandbox,
+}
+
+_ERRORS: dict[str, Mapping[str, Rule]] = {
+    "360dialog": dialog360.ERRORS,
+    "meta": meta.ERRORS,
+    "twilio": twilio.ERRORS,
+    "smpp": smpp.ERRORS,
+    "sandbox": sandbox.ERRORS,
+}
+
+
+def find_rule(provider: str, code: str) -> Rule | None:
+    """What a failed message's error code means at its provider; None for a code that no table has."""
+    return _ERRORS.get(provider, {}).get(code)

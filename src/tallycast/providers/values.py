@@ -86,3 +86,9 @@ def choice(payload: str | None, text: str | None) -> tuple[str | None, str]:
     if len(button) > MAX_BUTTON:
         raise OddError(f"a button of {len(button)} characters, at most {MAX_BUTTON} are expected")
     return reference, button
+
+
+def label_of(button: str, text: str | None) -> str | None:
+    """A button's text, where it says something else than the button's identity."""
+    label = storable(text or "")[:MAX_BUTTON]
+    return label if label and label != button else None

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tallycast.events import ButtonClick, Event, Receipt, Status, TextReply
+from tallycast.events import ButtonClick, Event, Identity, Preference, Receipt, Status, TextReply, Unreadable
 from tallycast.providers.salvage import Reader, members, members_of_body, read_each, read_or_keep
 from tallycast.providers.values import (
     MAX_TITLE,
@@ -19,6 +19,7 @@ from tallycast.providers.values import (
     error_title,
     identity,
     identity_or_none,
+    label_of,
     own_reference,
     quote,
     seconds_to_ms,
@@ -33,6 +34,8 @@ _STATUSES = {
     "failed": Status.FAILED,
 }
 _IGNORED_STATUSES = frozenset({"deleted", "warning"})
+
+_PREFERENCES = {"stop": False, "resume": True, "signup": True}
 
 _IGNORED_FIELDS = frozenset(
     {
@@ -96,7 +99,21 @@ class _Message(msgspec.Struct, gc=False, rename={"sender": "from"}):
     text: _Text | None = None
 
 
+class _Contact(msgspec.Struct, gc=False):
+    wa_id: str | None = None
+    user_id: str | None = None
+
+
+class _Preference(msgspec.Struct, gc=False):
+    value: str
+    wa_id: str | None = None
+    user_id: str | None = None
+    timestamp: Any = None
+    detail: Any = None
+
+
 class _Value(msgspec.Struct, gc=False):
+    contacts: list[_Contact] | None = None
     statuses: list[_Status] | None = None
     messages: list[_Message] | None = None
     errors: list[Raw] | None = None
@@ -120,6 +137,8 @@ class _Envelope(_Value, gc=False):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _STATUS = msgspec.json.Decoder(_Status)
 _MESSAGE = msgspec.json.Decoder(_Message)
+_CONTACT = msgspec.json.Decoder(_Contact)
+_PREFERENCE = msgspec.json.Decoder(_Preference)
 _STRING = msgspec.json.Decoder(str)
 
 
@@ -152,7 +171,22 @@ def _read_value(value: _Value) -> list[Event]:
     if value.errors and not events:
         raise OddError("an error that belongs to no status")
     events += [_read_message(message) for message in value.messages or ()]
+    if value.contacts is not None:
+        events += _read_contacts(value.contacts)
     return events
+
+
+def _read_contacts(contacts: list[_Contact]) -> list[Identity]:
+    """Whose number a user id is: WhatsApp tells both where it knows both."""
+    return [
+        Identity(identity(one.user_id), identity(one.wa_id))
+        for one in contacts
+        if one.user_id and one.wa_id and _is_number(one.wa_id)
+    ]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _read_status(item: _Status) -> Receipt | None:
@@ -217,10 +251,29 @@ def _read_click(item: _Message, payload: str | None, text: str | None) -> Button
     reference, button = choice(payload, text)
     message_id = _quoted(item)
     if message_id is None and reference is None:
-        raise OddError("a click without context and without reference: its message is not known")
+        raise _StrayClick(_read_stray(item, button, text))
     return ButtonClick(
-        button, message_id, reference, seconds_to_ms(item.timestamp), identity(item.id), _sender(item)
+        button,
+        message_id,
+        reference,
+        seconds_to_ms(item.timestamp),
+        identity(item.id),
+        _sender(item),
+        label_of(button, text),
     )
+
+
+class _StrayClick(OddError):
+    """A click whose message is not known: it is no reply to count, but what it says may be a wish."""
+
+    def __init__(self, text: TextReply) -> None:
+        super().__init__("a click without context and without reference: its message is not known")
+        self.text = text
+
+
+def _read_stray(item: _Message, button: str, text: str | None) -> TextReply:
+    said = label_of(button, text) or button
+    return TextReply(said, identity(item.id), None, seconds_to_ms(item.timestamp), _sender(item))
 
 
 def _quoted(item: _Message) -> str | None:
@@ -252,7 +305,7 @@ def _walk_change(raw: bytes | Raw) -> list[Event]:
     if field in _IGNORED_FIELDS:
         return []
     if field == "user_preferences":
-        raise OddError("field user_preferences is kept, not counted")
+        return _walk_preferences(change)
     if field != "messages":
         raise OddError(f"field {quote(field)} is unknown")
     if "value" not in change:
@@ -266,7 +319,31 @@ def _walk_value(value: dict[str, Raw]) -> list[Event]:
     events = _walk_array(value.get("statuses"), _walk_status)
     if not events:
         events += _walk_array(value.get("errors"), _walk_stray_error)
-    return events + _walk_array(value.get("messages"), _walk_message)
+    return events + _walk_array(value.get("messages"), _walk_message) + _walk_contacts(value)
+
+
+def _walk_preferences(change: dict[str, Raw]) -> list[Event]:
+    value = members(change["value"]) if "value" in change else {}
+    if "user_preferences" not in value:
+        raise OddError("a change of preferences without any")
+    return _walk_array(value["user_preferences"], _walk_preference) + _walk_contacts(value)
+
+
+def _walk_preference(raw: bytes | Raw) -> list[Event]:
+    item = _PREFERENCE.decode(raw)
+    if item.value not in _PREFERENCES:
+        raise OddError(f"preference {quote(item.value)} is unknown")
+    sender = identity_or_none(item.wa_id or item.user_id)
+    if sender is None:
+        raise OddError("a preference of nobody")
+    at_ms, detail = seconds_to_ms(item.timestamp), error_title(item.detail)
+    return [Preference(_PREFERENCES[item.value], sender, at_ms, detail or "")]
+
+
+def _walk_contacts(value: dict[str, Raw]) -> list[Event]:
+    """Contacts only help to know who somebody is: an odd one costs nothing, and is nothing to keep."""
+    events = _walk_array(value.get("contacts"), lambda raw: [*_read_contacts([_CONTACT.decode(raw)])])
+    return [event for event in events if isinstance(event, Identity)]
 
 
 def _walk_array(array: Raw | None, read: Reader) -> list[Event]:
@@ -279,7 +356,10 @@ def _walk_status(raw: bytes | Raw) -> list[Event]:
 
 
 def _walk_message(raw: bytes | Raw) -> list[Event]:
-    return [_read_message(_MESSAGE.decode(raw))]
+    try:
+        return [_read_message(_MESSAGE.decode(raw))]
+    except _StrayClick as stray:
+        return [Unreadable(str(stray), bytes(raw)), stray.text]
 
 
 def _walk_stray_error(_raw: bytes | Raw) -> list[Event]:

@@ -1,23 +1,25 @@
 -- name: add_channel
 -- Add a channel under the next number of its app.
 insert into channels (
-  app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets
+  app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, rate
 )
 select %(app_id)s, coalesce(max(channel_number), 0) + 1, %(channel_id)s, %(type)s, %(provider)s, %(phone)s,
-  %(channel_name)s, %(source_name)s, %(secrets)s
+  %(channel_name)s, %(source_name)s, %(secrets)s, %(rate)s::float8
 from channels
 where app_id = %(app_id)s
 
 -- name: list_channels
 -- The channels of an app, the deleted ones left out.
-select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at
+select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at,
+  rate::text::float8 as rate, paused_at, paused_reason
 from channels
 where app_id = %(app_id)s and deleted_at is null
 order by channel_number
 
 -- name: find_channel
 -- One channel of an app.
-select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at
+select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at,
+  rate::text::float8 as rate, paused_at, paused_reason
 from channels
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
 
@@ -28,11 +30,24 @@ select 1 from channels where app_id = %(app_id)s and channel_id = %(channel_id)s
 -- name: change_channel
 -- Change what may change; type and provider stay.
 update channels
-set phone = %(phone)s, channel_name = %(channel_name)s, source_name = %(source_name)s, secrets = %(secrets)s
+set phone = %(phone)s, channel_name = %(channel_name)s, source_name = %(source_name)s, secrets = %(secrets)s,
+  rate = %(rate)s::float8
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
 
 -- name: delete_channel
 -- Forget a channel and its secrets; its row stays for the campaigns that it sent.
 update channels
 set deleted_at = now(), secrets = null
+where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
+
+-- name: pause_channel
+-- Send nothing over a channel any more, and say why.
+update channels
+set paused_at = now(), paused_reason = %(reason)s
+where app_id = %(app_id)s and channel_number = %(channel_number)s and deleted_at is null and paused_at is null
+
+-- name: resume_channel
+-- Let a channel send again.
+update channels
+set paused_at = null, paused_reason = null
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null

@@ -16,6 +16,12 @@ select app_id, link_key, campaign_id, url, secret
 from links
 where app_id = %(app_id)s and link_key = %(link_key)s
 
+-- name: list_links
+-- The tracked links of a campaign.
+select app_id, link_key, campaign_id, url, secret
+from links
+where app_id = %(app_id)s and campaign_id = %(campaign_id)s
+
 -- name: list_recent_links
 -- The latest links of an app, to redirect from memory.
 select app_id, link_key, campaign_id, url, secret
@@ -59,10 +65,10 @@ select 1 from counts where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 select distinct campaign_id from links where app_id = %(app_id)s order by campaign_id
 
 -- name: list_agents
--- What the hits of a campaign said about themselves, each combination once.
+-- What the hits of a campaign said about themselves, each combination once; those of test messages left out.
 select distinct method, user_agent, purpose, set_aside
 from clicks
-where app_id = %(app_id)s and campaign_id = %(campaign_id)s
+where app_id = %(app_id)s and campaign_id = %(campaign_id)s and seq < 2147483647
 
 -- name: reclassify
 -- Set the reason of all hits of a campaign that look the same, and move the count with them.

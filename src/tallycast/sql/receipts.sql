@@ -3,6 +3,8 @@
 -- The input has one row per message; its facts are the earliest of the batch. The update reads the row as others
 -- committed it meanwhile, and notes the state that it found in state_before: old and new state together move the
 -- counts exactly. Messages, then counts are locked in one order, so that batches seldom deadlock; who does tries again.
+-- A receipt for an earlier attempt of a message is parked here, and taken out again by the attempts' own statements.
+-- opens: whether a message that leaves the queue was handed to a provider; one that was given up was not.
 -- No step joins two steps by n: plans are made for few rows, and such a join would be quadratic.
 with input as materialized (
   select n, channel_number, message_id, campaign_id, seq, error_code, error_title,
@@ -35,7 +37,10 @@ found as materialized (
   from input i
   join messages m on m.app_id = %(app_id)s and m.campaign_id = i.campaign_id and m.seq = i.seq
     and m.channel_number = i.channel_number
-  where i.campaign_id is not null
+  where i.campaign_id is not null and not exists (
+    select from attempts a
+    where a.app_id = %(app_id)s and a.channel_number = i.channel_number and a.message_id = i.message_id
+  )
 ),
 changed as materialized (
   update messages m
@@ -89,6 +94,7 @@ opened as (
   set sent_at = date_trunc('milliseconds', coalesce(c.dated, least(d.handed_at, now())))
   from moved d
   where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id and d.handed_at is not null and c.sent_at is null
+    and %(opens)s
 ),
 parking as (
   insert into parked as p (
@@ -202,6 +208,9 @@ from (
 cross join lateral (
   select from messages m
   where m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
+  union all
+  select from attempts a
+  where a.app_id = %(app_id)s and a.channel_number = p.channel_number and a.message_id = p.message_id
   limit 1
 ) m
 limit 5000
@@ -219,17 +228,6 @@ limit %(limit)s offset %(offset)s
 -- name: count_parked
 -- How many receipts and clicks of an app are parked, and since when.
 select count(*)::int as parked, min(parked_at) as oldest_at from parked where app_id = %(app_id)s
-
--- name: keep_text
--- Keep what a recipient wrote; a repeated delivery of the same text changes nothing.
-insert into texts (app_id, channel_number, inbound_id, sender, message_id, body, received_at)
-select %(app_id)s, channel_number, inbound_id, sender, message_id, body,
-  'epoch'::timestamptz + received_ms * interval '1 millisecond'
-from unnest(
-  %(channel_number)s::int[], %(inbound_id)s::text[], %(sender)s::text[], %(message_id)s::text[], %(body)s::text[],
-  %(received_ms)s::bigint[]
-) as t (channel_number, inbound_id, sender, message_id, body, received_ms)
-on conflict (app_id, channel_number, inbound_id) do nothing
 
 -- name: keep_unreadable
 -- Keep a body that could not be understood; a repeated one is counted.

@@ -10,7 +10,18 @@ import msgspec
 from litestar import Response, get, post
 from litestar.response import Stream
 
-from tallycast import apps, campaigns, channels, db, idempotency, links, messages, receipts, recordings
+from tallycast import (
+    apps,
+    campaigns,
+    channels,
+    db,
+    idempotency,
+    links,
+    messages,
+    receipts,
+    recordings,
+    sendings,
+)
 from tallycast.campaigns import SentCampaign
 from tallycast.errors import BadQuery, NotFound, TooLarge, Unprocessable, UnsupportedMediaType
 from tallycast.idempotency import Answer
@@ -28,6 +39,7 @@ from tallycast.web.answers import (
 )
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
+from tallycast.web.streams import read_chunks, send_report
 
 log = logging.getLogger("tallycast.campaigns")
 _PAGE = 5000
@@ -171,7 +183,7 @@ async def record_messages(request: Asked, appID: str, campaignID: str) -> Respon
     # Rejections can be as many as lines: beyond a megabyte they wait on disk, not in memory.
     report = tempfile.SpooledTemporaryFile(max_size=1_000_000)  # noqa: SIM115 - closed by the answer's stream
     count = 0
-    async for lines in recordings.batches(read(_body(request))):
+    async for lines in recordings.batches(read(read_chunks(request))):
         part = await _record_batch(request, appID, campaign_id, lines)
         accepted += part.accepted
         for row in sorted(part.rejected, key=lambda row: row.index):
@@ -181,7 +193,7 @@ async def record_messages(request: Asked, appID: str, campaignID: str) -> Respon
     if key is not None:
         await _keep_stream(request, appID, key, head, report)
     return Stream(
-        _send_report(report, b'{"code":200,"result":' + head, cid_of(request)),
+        send_report(report, b'{"code":200,"result":' + head, cid_of(request)),
         status_code=201,
         media_type="application/json",
     )
@@ -208,6 +220,7 @@ async def _claim_stream(request: Asked, app_id: str, campaign_id: int, key: str 
     """
     async with of(request).pool.connection() as connection:
         await campaigns.require(connection, app_id, campaign_id)
+        await sendings.refuse(connection, app_id, campaign_id)
         if key is None:
             return None
         idempotency.check_key(key)
@@ -225,25 +238,6 @@ async def _keep_stream(request: Asked, app_id: str, key: str, head: bytes, repor
     result = head + report.read() + b"]}"
     async with of(request).pool.connection() as connection:
         await idempotency.keep(connection, app_id, key, Answer(201, result))
-
-
-async def _body(request: Asked) -> AsyncIterator[bytes]:
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise BadQuery.of("the body was cut off; the lines until then are kept, send it again")
-        yield message["body"]  # type: ignore[typeddict-item]
-        if not message.get("more_body"):
-            return
-
-
-async def _send_report(report: IO[bytes], head: bytes, cid: str) -> AsyncIterator[bytes]:
-    with report:
-        yield head
-        report.seek(0)
-        while chunk := report.read(65_536):
-            yield chunk
-        yield b']},"cid":"%b"}' % cid.encode()
 
 
 @get(

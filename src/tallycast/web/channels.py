@@ -26,8 +26,18 @@ _NEW_EXAMPLE = {
 }
 
 
+class Paused(msgspec.Struct, frozen=True):
+    """Since when, and why, nothing is sent over a channel."""
+
+    since: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    reason: str
+
+
 class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
-    """A channel as the API shows it: never with its secrets, only whether it has one."""
+    """A channel as the API shows it: never with its secrets, only whether it has one.
+
+    `ratePerSecond` is how many messages (SMS: parts) go out a second; null where the provider only receives.
+    """
 
     id: str
     type: str
@@ -38,6 +48,8 @@ class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
     webhook_url: str = msgspec.field(name="webhookURL")
     has_webhook_secret: bool
     credentials: list[str]
+    rate_per_second: float | None
+    paused: Paused | None
     created_at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
@@ -65,8 +77,16 @@ def _view(request: Asked, channel: Channel) -> ChannelView:
         _webhook_url(of(request).settings, channel),
         bool(secrets.webhook_secret),
         sorted(secrets.credentials),
+        channel.rate_per_second,
+        _view_pause(channel),
         write_moment(channel.created_at),
     )
+
+
+def _view_pause(channel: Channel) -> Paused | None:
+    if channel.paused_at is None:
+        return None
+    return Paused(write_moment(channel.paused_at), channel.paused_reason or "")
 
 
 @post(
@@ -90,7 +110,8 @@ async def create_channel(request: Asked, appID: str) -> Response[bytes]:
     new = decode(body, NewChannel)
 
     async def work(connection: db.Connection) -> Answer:
-        channel = await channels.create(connection, of(request).cipher, appID, new)
+        hosts = of(request).settings.private_hosts
+        channel = await channels.create(connection, of(request).cipher, appID, new, hosts)
         url = _webhook_url(of(request).settings, channel)
         return Answer(201, encode(CreatedChannel(channel.channel_id, url)))
 
@@ -134,7 +155,7 @@ async def get_channel(request: Asked, appID: str, channelID: str) -> Response[by
     scope="channels:write",
     doc=Doc(
         operation_id="changeChannel",
-        summary="Change a channel's names or secrets",
+        summary="Change a channel's names, secrets or rate",
         tag="Channels",
         body=ChannelChange,
         body_example={"channelName": "Shop", "webhookSecret": "a long random text"},
@@ -143,11 +164,34 @@ async def get_channel(request: Asked, appID: str, channelID: str) -> Response[by
     ),
 )
 async def change_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
-    """What is left out stays; a secret that is null or empty is removed. Type and provider cannot change."""
+    """What is left out stays; a secret that is null or empty is removed, and with `ratePerSecond` null the provider's
+    usual rate holds. Type and provider cannot change.
+    """
     wanted = decode(await read_json(request), ChannelChange)
     async with of(request).pool.connection() as connection, connection.transaction():
-        changed = await channels.change(connection, of(request).cipher, appID, channelID, wanted)
+        changed = await channels.change(
+            connection, of(request).cipher, appID, channelID, wanted, of(request).settings.private_hosts
+        )
     return succeed(request, _view(request, changed))
+
+
+@post(
+    "/channels/{channelID:str}/resume",
+    status_code=200,
+    scope="channels:write",
+    doc=Doc(
+        operation_id="resumeChannel",
+        summary="Let a paused channel send again",
+        tag="Channels",
+        result=ChannelView,
+        errors=(NotFound,),
+    ),
+)
+async def resume_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
+    """A channel pauses by itself when its provider refuses everything: `paused.reason` says why. Mend that first."""
+    async with of(request).pool.connection() as connection, connection.transaction():
+        resumed = await channels.resume(connection, appID, channelID)
+    return succeed(request, _view(request, resumed))
 
 
 @delete(

@@ -54,12 +54,17 @@ class Doc:
     body: Any = None
     body_types: tuple[str, ...] = (_JSON,)
     body_example: Any = None
+    is_body_optional: bool = False
     result: Any = None
     status: int = 200
     example: Any = None
     content_type: str = _JSON
     errors: tuple[type[Problem], ...] = field(default=())
     is_idempotent: bool = False
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Doc":
+        """The framework copies its routes; what describes one does not change, and its types cannot be copied."""
+        return self
 
 
 LIMIT = Parameter(
@@ -159,7 +164,10 @@ def _write_operation(operation: Operation, schemas: dict[int, Any]) -> dict[str,
         content: dict[str, Any] = {"schema": schemas[id(doc.body)]}
         if doc.body_example is not None:
             content["example"] = doc.body_example
-        written["requestBody"] = {"required": True, "content": dict.fromkeys(doc.body_types, content)}
+        written["requestBody"] = {
+            "required": not doc.is_body_optional,
+            "content": dict.fromkeys(doc.body_types, content),
+        }
     return written
 
 

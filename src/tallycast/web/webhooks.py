@@ -10,8 +10,9 @@ from litestar.types import Receive, Send
 from tallycast.channels import PROOF_KEYS, OpenChannel
 from tallycast.config import Settings
 from tallycast.errors import Forbidden, MethodNotAllowed, MethodNotFound, NotFound, TooLarge, Unauthorized
-from tallycast.events import Unreadable
+from tallycast.events import Event, Receipt, Unreadable
 from tallycast.providers import PROVIDERS, Signed, meta
+from tallycast.providers.values import own_reference
 from tallycast.receipts import Arrival, now_ms
 from tallycast.telemetry import UNREADABLE
 from tallycast.web.answers import find_problem, read_body, write_failure, write_success
@@ -102,6 +103,7 @@ class Webhooks:
         body = await read_body(hook.receive, hook.headers.get("content-length", ""), settings.max_body_mb)
         _authenticate(hook, known, settings, body)
         events = PROVIDERS[channel.provider].parse(body, hook.headers.get("content-type", ""))
+        events = _add_reference(hook.query, events)
         if events:
             arrival = Arrival(channel.app_id, channel.channel_number, now_ms(), events)
             await self._services.intake.receive(arrival)
@@ -114,6 +116,21 @@ class Webhooks:
         if channel.provider == "twilio":
             return b"text/xml", _EMPTY_TWIML
         return _JSON, write_success(b'{"events":%d}' % len(events), hook.cid)
+
+
+def _add_reference(query: str, events: list[Event]) -> list[Event]:
+    """The events, with the `reference` that the URL carries for providers which echo none: one URL, one message."""
+    if "reference=" not in query:
+        return events
+    reference = own_reference(dict(parse_qsl(query)).get("reference"))
+    if reference is None:
+        return events
+    return [
+        msgspec.structs.replace(event, reference=reference)
+        if isinstance(event, Receipt) and event.reference is None
+        else event
+        for event in events
+    ]
 
 
 def _urls(hook: Hook, settings: Settings) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ create table transitions (
 );
 
 -- A message on its way to the provider: claimed by a worker, put off until due_at, or of unknown outcome. A message
--- before its sending's next_seq that is not here is settled, by its facts.
+-- before its sending's next_seq that is not here is settled, by its facts. claimed_at tells one claim from the next.
 create table handovers (
   app_id         text collate "C" not null,
   campaign_id    bigint not null,
@@ -79,10 +79,12 @@ create table handovers (
   due_at         timestamptz not null default now(),
   attempts       smallint not null default 0,
   worker         text not null default '',
+  claimed_at     timestamptz,
   reason         text not null default '',
   primary key (app_id, campaign_id, seq)
 );
-create index handovers_by_channel on handovers (app_id, channel_number, status, due_at);
+create index handovers_by_moment on handovers (app_id, campaign_id, channel_number, status, due_at);
+create index handovers_claimed on handovers (app_id, channel_number) where status = 'claimed';
 
 -- Provider ids of a message beside its own: the parts of an SMS in several parts (part from 1), and earlier attempts
 -- (part 0), whose deliveries still count and whose failures do not.
@@ -145,18 +147,21 @@ create table templates (
   primary key (app_id, channel_number, name, language)
 );
 
--- Who does not want messages of a kind (sms, whatsApp) any more, how that is known, and since when.
+-- Who does not want messages of a kind (sms, whatsApp) any more, how that is known, and since when. The latest word of
+-- each sense stays, so that the order of arrival does not matter: who opted in later than out may be sent to again.
+-- recipient: an E.164 number, or a provider's own user id until its number is known.
 create table opt_outs (
   app_id       text collate "C" not null,
   kind         text collate "C" not null check (kind in ('sms', 'whatsApp')),
   recipient    text collate "C" not null,
   source       text not null,
   evidence     text not null default '',
-  opted_out_at timestamptz not null default now(),
+  opted_out_at timestamptz default now(),
+  opted_in_at  timestamptz,
   primary key (app_id, kind, recipient)
 );
 
--- Whose number a provider's own user id is: who writes without a number can still be known.
+-- Whose number a provider's own user id is: who writes without a number can still be known. '' = not known yet.
 create table identities (
   app_id     text collate "C" not null,
   user_id    text collate "C" not null,

@@ -1,0 +1,205 @@
+"""Rows of an audience file as recipients: which column is what, and what keeps a row from being taken. No database."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from tallycast.numbers import InvalidNumber, is_landline, parse_number
+from tallycast.rows import MAX_COLUMNS, Row
+from tallycast.segments import count_parts
+from tallycast.sendings import Sending
+from tallycast.texts import RenderError, Variable, read
+
+MAX_PARTS = 10
+_MAX_CELL = 10_000
+_MAX_NAME = 100
+# What the column of the numbers is called, the likeliest first; compared without case, spaces and punctuation.
+_RECIPIENT_NAMES = (
+    "recipientsnumber", "recipientnumber", "recipientsnumbers", "recipient", "recipients", "mobilenumber",
+    "mobilephone", "mobile", "phonenumber", "phone", "msisdn", "whatsappnumber", "cellphone", "telephone", "number", "to",
+)  # fmt: skip
+_CONTENT_NAMES = ("content", "contents", "messagecontent", "message", "text", "smscontent")
+_ERROR = "error"  # the column that an error log adds; a mended log may be imported as it is
+_FORMULA_TEXT = re.compile(r'="(.*)"')  # how a CSV tells Excel that a number is a text
+
+
+class Misfit(ValueError):
+    """The file does not suit the campaign; nothing of it is taken. The message says what is missing."""
+
+
+class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of the file's columns is what, by header; what is left out is found by its usual names.
+
+    `variables`: the columns by the names that the campaign's texts use; left out, every other column is a variable.
+    """
+
+    recipient: str | None = None
+    content: str | None = None
+    variables: dict[str, str] | None = None
+
+
+class Columns(NamedTuple):
+    """Places in a row. `names` are the campaign's variables; `sources` where each has its value in this file."""
+
+    recipient: int
+    content: int | None
+    names: list[str]
+    sources: list[int | None]
+
+
+Fault = Literal["", "invalid", "landline", "opted_out", "duplicate"]
+FAULTS: tuple[Fault, ...] = ("invalid", "landline", "opted_out", "duplicate")
+
+
+class Candidate(msgspec.Struct, gc=False):
+    """A row as a message to be; with a `fault` it is set aside, for the reason in `error`."""
+
+    row: Row
+    recipient: str = ""
+    country: str | None = None
+    content: str | None = None
+    parts: int = 1
+    variables: list[str] | None = None
+    fault: Fault = ""
+    error: str = ""
+
+
+def find_variables(sending: Sending) -> list[str]:
+    """The variables that the campaign's text, template and fallback use, in order; Misfit for torn braces."""
+    template = [] if sending.template is None else list(_strings(msgspec.json.decode(sending.template)))
+    # Each recipient's own text is no text with variables.
+    own = sending.content if sending.kind == "smsDynamic" else ""
+    try:
+        pieces = [piece for text in (own, *template, sending.fallback_text or "") for piece in read(text)]
+    except RenderError as error:
+        raise Misfit(str(error)) from None
+    return list(dict.fromkeys(piece.name for piece in pieces if isinstance(piece, Variable)))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
+
+
+def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Columns:
+    """Where a row has what; Misfit names the column that is missing or there twice."""
+    _check_header(header)
+    places = _find_places(header)
+    recipient = _choose(places, mapping.recipient, _RECIPIENT_NAMES, "Recipients Number")
+    content = None
+    if sending.kind == "smsStandard":
+        content = _choose(places, mapping.content, _CONTENT_NAMES, "Content")
+    elif mapping.content is not None:
+        raise Misfit("mapping.content is only for campaigns of the kind smsStandard")
+    needed = find_variables(sending)
+    found = _find_sources(header, places, mapping, {recipient, content}, set(map(_key, needed)))
+    for name in needed:
+        if _key(name) not in found:
+            raise Misfit(f"the campaign uses {{{{{name}}}}} and the file has no column {name!r}")
+    return _order(recipient, content, found, [*sending.columns, *needed])
+
+
+def _check_header(header: Sequence[str]) -> None:
+    if len(header) > MAX_COLUMNS:
+        raise Misfit(f"the file has more than {MAX_COLUMNS} columns")
+    for name in header:
+        if len(name) > _MAX_NAME or "\0" in name or "{{" in name or "}}" in name:
+            raise Misfit(f"not a column's name, which has at most {_MAX_NAME} characters: {name[:40]!r}")
+
+
+def _key(name: str) -> str:
+    return "".join(name.casefold().split())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _find_places(header: Sequence[str]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        key = _key(name)
+        if key and places.setdefault(key, place) != place:
+            raise Misfit(f"the file has two columns {name.strip()!r}")
+    return places
+
+
+def _choose(places: dict[str, int], named: str | None, usual: Iterable[str], title: str) -> int:
+    if named is not None:
+        return _place(places, named)
+    plain = {_plain(key): place for key, place in reversed(places.items())}
+    for name in usual:
+        if name in plain:
+            return plain[name]
+    raise Misfit(f"the file has no column {title!r}: its first row must name the columns")
+
+
+def _place(places: dict[str, int], named: str) -> int:
+    if _key(named) not in places:
+        raise Misfit(f"the file has no column {named!r}, which the mapping names")
+    return places[_key(named)]
+
+
+def _find_sources(
+    header: Sequence[str], places: dict[str, int], mapping: Mapping, taken: set[int | None], needed: set[str]
+) -> dict[str, tuple[str, int]]:
+    """The variables by key: the name, and the place in a row."""
+    if mapping.variables is not None:
+        return {_key(name): (name, _place(places, named)) for name, named in mapping.variables.items()}
+    found = {key: (header[place].strip(), place) for key, place in places.items() if place not in taken}
+    return {key: source for key, source in found.items() if key != _ERROR or key in needed}
+
+
+def _order(
+    recipient: int, content: int | None, found: dict[str, tuple[str, int]], spelled: list[str]
+) -> Columns:
+    """The campaign's columns first, as they are spelled there or in its texts; then those that this file adds."""
+    names = {_key(name): name for name in reversed(spelled)}
+    ordered = dict.fromkeys([*map(_key, spelled), *found])
+    return Columns(
+        recipient,
+        content,
+        [names.get(key) or found[key][0] for key in ordered],
+        [found[key][1] if key in found else None for key in ordered],
+    )
+
+
+def judge(row: Row, columns: Columns) -> Candidate:
+    """What the row is by itself, as fast as a million of them need it."""
+    if row.error:
+        return Candidate(row, fault="invalid", error=row.error)
+    cells = row.cells
+    raw = cells[columns.recipient]
+    if raw.startswith("=") and (text := _FORMULA_TEXT.fullmatch(raw)):
+        raw = text[1]
+    try:
+        number = parse_number(raw)
+    except InvalidNumber as error:
+        return Candidate(row, fault="invalid", error=str(error))
+    content, parts = None, 1
+    if columns.content is not None:
+        content = cells[columns.content]
+        parts = count_parts(content)
+    variables = [cells[at] if at is not None else "" for at in columns.sources] if columns.sources else None
+    if fault := _find_fault(cells, content, parts):
+        return Candidate(row, fault="invalid", error=fault)
+    if is_landline(number):
+        return Candidate(row, fault="landline", error="a landline number")
+    return Candidate(row, number.e164, number.country, content, parts, variables)
+
+
+def _find_fault(cells: list[str], content: str | None, parts: int) -> str:
+    if content is not None and not content.strip():
+        return "no text: the column Content is empty"
+    if parts > MAX_PARTS:
+        return f"the text takes {parts} SMS parts, and at most {MAX_PARTS} are sent"
+    if max(map(len, cells)) > _MAX_CELL:
+        return f"a cell is longer than {_MAX_CELL} characters"
+    if any("\0" in cell for cell in cells):
+        return "a cell has a NUL character"
+    return ""

@@ -1,0 +1,158 @@
+"""Policies: what holds for all campaigns of an app, whoever sends them."""
+
+import re
+from collections.abc import Sequence
+from datetime import time
+from functools import cache
+from typing import TypeVar
+from zoneinfo import available_timezones
+
+import msgspec
+
+from tallycast import db
+from tallycast.errors import BadQuery, NotFound
+from tallycast.sql import load
+from tallycast.wishes import MAX_WORD, plain
+
+_SQL = load("policies")
+_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_MAX_WORDS = 100
+_MAX_STALE_MINUTES = 100_000
+_Unset = msgspec.UnsetType
+Value = TypeVar("Value")
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """`quiet_from` and `quiet_until`: when nothing is sent, in the recipient's local time; None = no such hours.
+    `time_zone`: that of recipients whose own is not known. `stale_minutes`: how late a schedule may start at most.
+    """
+
+    requires_approval: bool
+    time_zone: str
+    quiet_from: time | None
+    quiet_until: time | None
+    stop_words: Sequence[str]
+    start_words: Sequence[str]
+    stale_minutes: int
+
+
+class QuietHours(msgspec.Struct, frozen=True, rename={"from_": "from"}, forbid_unknown_fields=True):
+    """From and until when nothing is sent, as `HH:MM`; they may span midnight."""
+
+    from_: str
+    until: str
+
+
+class PolicyChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """What a PATCH may change; what is absent stays, null quiet hours are removed."""
+
+    requires_approval: bool | _Unset = msgspec.UNSET
+    time_zone: str | _Unset = msgspec.UNSET
+    quiet_hours: QuietHours | _Unset | None = msgspec.UNSET
+    stop_words: list[str] | _Unset = msgspec.UNSET
+    start_words: list[str] | _Unset = msgspec.UNSET
+    stale_minutes: int | _Unset = msgspec.UNSET
+
+
+class PolicyView(msgspec.Struct, frozen=True, rename="camel"):
+    """A policy as it is shown: times as `HH:MM`."""
+
+    requires_approval: bool
+    time_zone: str
+    quiet_hours: QuietHours | None
+    stop_words: list[str]
+    start_words: list[str]
+    stale_minutes: int
+
+
+async def find_policy(connection: db.Connection, app_id: str) -> Policy:
+    policy = await db.fetch_one(connection, Policy, _SQL["find_policy"], {"app_id": app_id})
+    if policy is None:
+        raise NotFound(f"no app {app_id}")
+    return policy
+
+
+async def change_policy(connection: db.Connection, app_id: str, change: PolicyChange) -> Policy:
+    """The changed policy. In a transaction of the caller: words are compared after the change, with all others."""
+    hours = None if change.quiet_hours is msgspec.UNSET else change.quiet_hours
+    quiet_from, quiet_until = (None, None) if hours is None else _read_hours(hours)
+    params = {
+        "app_id": app_id,
+        "requires_approval": _or_none(change.requires_approval),
+        "time_zone": _check_time_zone(_or_none(change.time_zone)),
+        "changes_quiet": change.quiet_hours is not msgspec.UNSET,
+        "quiet_from": quiet_from,
+        "quiet_until": quiet_until,
+        "stop_words": _check_words("stopWords", _or_none(change.stop_words)),
+        "start_words": _check_words("startWords", _or_none(change.start_words)),
+        "stale_minutes": _check_stale(_or_none(change.stale_minutes)),
+    }
+    policy = await db.fetch_one(connection, Policy, _SQL["change_policy"], params)
+    if policy is None:
+        raise NotFound(f"no app {app_id}")
+    both = set(map(plain, policy.stop_words)) & set(map(plain, policy.start_words))
+    if both:
+        raise BadQuery.of(f"stopWords and startWords must not share a word: {', '.join(sorted(both))}")
+    return policy
+
+
+def view(policy: Policy) -> PolicyView:
+    hours = None
+    if policy.quiet_from is not None and policy.quiet_until is not None:
+        hours = QuietHours(f"{policy.quiet_from:%H:%M}", f"{policy.quiet_until:%H:%M}")
+    return PolicyView(
+        policy.requires_approval,
+        policy.time_zone,
+        hours,
+        list(policy.stop_words),
+        list(policy.start_words),
+        policy.stale_minutes,
+    )
+
+
+def _or_none(value: Value | _Unset) -> Value | None:
+    return None if isinstance(value, _Unset) else value
+
+
+def _read_hours(hours: QuietHours) -> tuple[time, time]:
+    first, last = _read_time("from", hours.from_), _read_time("until", hours.until)
+    if first == last:
+        raise BadQuery.of("quietHours.from and quietHours.until must differ; null means no quiet hours")
+    return first, last
+
+
+def _read_time(name: str, text: str) -> time:
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise BadQuery.of(f"quietHours.{name} must be a time like 21:00, not {text[:40]!r}")
+    return time(int(match[1]), int(match[2]))
+
+
+@cache
+def _known_zones() -> set[str]:
+    return available_timezones()
+
+
+def _check_time_zone(name: str | None) -> str | None:
+    if name is not None and name not in _known_zones():
+        raise BadQuery.of(f"timeZone must be an IANA time zone like Asia/Hong_Kong, not {name[:80]!r}")
+    return name
+
+
+def _check_words(name: str, words: list[str] | None) -> list[str] | None:
+    if words is None:
+        return None
+    if len(words) > _MAX_WORDS:
+        raise BadQuery.of(f"{name} must be at most {_MAX_WORDS} words or phrases")
+    for word in words:
+        if "\0" in word or len(word) > MAX_WORD or not plain(word):
+            raise BadQuery.of(
+                f"{name} must be words or phrases of at most {MAX_WORD} characters, not {word[:40]!r}"
+            )
+    return list(dict.fromkeys(" ".join(word.split()) for word in words))
+
+
+def _check_stale(minutes: int | None) -> int | None:
+    if minutes is not None and not 1 <= minutes <= _MAX_STALE_MINUTES:
+        raise BadQuery.of(f"staleMinutes must be a number from 1 to {_MAX_STALE_MINUTES}")
+    return minutes

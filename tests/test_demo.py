@@ -1,0 +1,41 @@
+"""The demo: campaigns of the past, and two that go out through a simulator while one looks."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness import TALLYCAST, free_port, wait_for
+
+_URL = re.compile(r"curl (http://[^ ]+/simulator)/ledger/summary")
+_TOKEN = re.compile(r"Bearer (tct_demo_\w+)")
+
+
+def test_the_demo_sends_through_the_simulator_and_takes_it_along_when_it_ends(tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    port = free_port()
+    command = [*TALLYCAST, "demo", "--port", str(port), "--data-dir", str(tmp_path / "data")]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        wait_for(lambda: _URL.search(log.read_text()), 60)
+        [simulator], [token] = _URL.findall(log.read_text()), _TOKEN.findall(log.read_text())
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"http://127.0.0.1:{port}/v1/api/apps/demo/data/sent-campaigns-summary?limit=200"
+
+        def live() -> dict[str, Any]:
+            found = httpx.get(url, headers=headers).json()["result"]
+            assert len(found) >= 12
+            return {one["channel"]: one for one in found if one["campaignName"].startswith("Live: ")}
+
+        wait_for(lambda: live().get("WhatsApp", {}).get("delivered", 0) > 0, 60)
+        wait_for(lambda: live().get("SMS", {}).get("delivered", 0) > 0, 60)
+        summary = httpx.get(f"{simulator}/ledger/summary").json()
+        assert set(summary["byChannel"]) == {"demo-whatsApp", "demo-sms"}
+        assert (summary["duplicates"], summary["taken"] > 1) == (0, True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{simulator}/ledger/summary")
