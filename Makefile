@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA   ?= tallycast-data
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench test-clients test-storm lock clean
+.PHONY: help run test check format docs bench test-clients test-storm test-sending lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,8 +35,11 @@ bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 m
 test-clients: $(VENV)/clients.stamp ## Run other languages' clients and a browser against the server
 	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
 
-test-storm: $(VENV)/dev.stamp ## kill -9 of tallycast and of PostgreSQL in the middle of a storm of receipts
+test-storm: $(VENV)/dev.stamp ## kill -9 of tallycast and of PostgreSQL in storms of receipts and of campaigns
 	$(BIN)/python -m pytest -m storm $(ARGS)
+
+test-sending: $(VENV)/dev.stamp ## The storm of campaigns with 100,000 recipients (about 20 minutes)
+	TALLYCAST_STORM_RECIPIENTS=100000 $(BIN)/python -m pytest -m storm tests/test_sending_storm.py $(ARGS)
 
 lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \

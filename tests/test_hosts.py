@@ -9,7 +9,7 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallycast import hosts
+from tallycast import calls
 from tallycast.hosts import BadTarget, check_target
 
 PUBLIC = ["https://waba-v2.360dialog.io", "https://gw.example.com:8443/v2/", "https://8.8.8.8", "https://[2606:4700::1111]",
@@ -101,7 +101,7 @@ async def test_a_client_reaches_a_private_address_only_if_it_is_listed(
     port: int, listed: tuple[str, ...], host: str, is_allowed: bool
 ) -> None:
     """Whatever was checked before: a name may lead elsewhere by now, and an answer may redirect."""
-    async with hosts.make_client([name.format(port=port) for name in listed]) as client:
+    async with calls.make_client([name.format(port=port) for name in listed]) as client:
         if is_allowed:
             async with client.get(f"http://{host}:{port}/") as answer:
                 assert await answer.text() == "inside"

@@ -4,23 +4,16 @@ A channel's address comes from whoever may make channels. Without this rule he c
 databases, cloud metadata, neighbours of the same network.
 """
 
-import errno
 import ipaddress
 import re
-import socket
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-_LIST_IT = "list it in private-hosts (TALLYCAST_PRIVATE_HOSTS) if tallycast shall reach it"
+LIST_IT = "list it in private-hosts (TALLYCAST_PRIVATE_HOSTS) if tallycast shall reach it"
 _PRIVATE_NAMES = (".localhost", ".local", ".internal")
 # What the system's resolver would take for an IPv4 address in one of its old spellings, e.g. 127.1 or 0x7f000001.
 _NUMERIC_LABEL = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
-_CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 30.0
 
 
 class BadTarget(ValueError):
@@ -40,10 +33,10 @@ def check_target(target: str, private_hosts: Collection[str]) -> None:
     if parts.username is not None or parts.query or parts.fragment or (parts.path and not is_url):
         raise BadTarget("must be an address without user, query and fragment")
     _check_host(host)
-    if _is_listed(host, port or {"https": 443, "http": 80}.get(parts.scheme), private_hosts):
+    if is_listed(host, port or {"https": 443, "http": 80}.get(parts.scheme), private_hosts):
         return
     if _is_private_name(host) or is_private(host):
-        raise BadTarget(f"{host} is not a public host: {_LIST_IT}")
+        raise BadTarget(f"{host} is not a public host: {LIST_IT}")
     if parts.scheme == "http":
         raise BadTarget(f"must start with https://: {host} is a public host")
 
@@ -88,49 +81,6 @@ def is_private(host: str) -> bool:
     return not address.is_global or address.is_multicast
 
 
-def _is_listed(host: str, port: int | None, private_hosts: Collection[str]) -> bool:
+def is_listed(host: str, port: int | None, private_hosts: Collection[str]) -> bool:
     bracketed = f"[{host}]" if ":" in host else host
     return not {host, bracketed, f"{bracketed}:{port}"}.isdisjoint(name.lower() for name in private_hosts)
-
-
-class Guard(AbstractResolver):
-    """Keeps a client from private addresses, whatever a name resolves to at the moment of the call."""
-
-    def __init__(self, private_hosts: Collection[str]) -> None:
-        self._resolver = aiohttp.ThreadedResolver()
-        self._private_hosts = private_hosts
-        self._trusted: set[tuple[str, int]] = set()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if _is_listed(host.lower().rstrip("."), port, self._private_hosts):
-            self._trusted.update((item["host"], port) for item in found)
-        return found
-
-    def open_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
-        """A socket for a connection to the address; PermissionError where it is private and not listed."""
-        family, kind, protocol, _, (host, port, *_rest) = address
-        host = str(host)
-        is_trusted = (host, port) in self._trusted or _is_listed(host, int(port), self._private_hosts)
-        if is_private(host) and not is_trusted:
-            raise PermissionError(errno.EACCES, f"{host} is not a public host: {_LIST_IT}")
-        return socket.socket(family, kind, protocol)
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def make_client(private_hosts: Collection[str], keepalive_seconds: float = 10.0) -> aiohttp.ClientSession:
-    """An HTTP client for calls to providers: guarded, patient for 30 seconds. Redirects are the caller's to refuse."""
-    guard = Guard(private_hosts)
-    connector = aiohttp.TCPConnector(
-        limit=0,
-        keepalive_timeout=keepalive_seconds,
-        ttl_dns_cache=60,
-        resolver=guard,
-        socket_factory=guard.open_socket,
-    )
-    timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout)

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-# How far a late sender may catch up: at 80 a second two messages, so that a second never has 5 % too many.
-_CATCH_UP_SECONDS = 0.03
+# How far a late sender may catch up: at 80 a second one or two messages, so that a second never has 5 % too many.
+_CATCH_UP_SECONDS = 0.02
 _SLOWEST = 0.02
 # What comes back of the full rate with each second.
 _RECOVERY = 0.05

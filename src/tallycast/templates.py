@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 from msgspec import Meta
 
-from tallycast import db, hosts, listings
+from tallycast import calls, db, listings
 from tallycast.channels import Channel
 from tallycast.errors import Unprocessable
 from tallycast.keys import BadKey, Cipher
@@ -136,7 +136,7 @@ async def refresh(
 
     No connection is held while the provider takes its time.
     """
-    async with hosts.make_client(private_hosts) as client:
+    async with calls.make_client(private_hosts) as client:
         listed = await _ask(client, cipher, channel)
     async with connect() as connection:
         await keep(connection, channel, listed)

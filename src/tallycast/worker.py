@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import psycopg
 
 from tallycast import audience, channels, db, fallback, handovers, leases, policies, stages
+from tallycast.calls import make_client
 from tallycast.config import URGENT_CONNECTIONS, Settings
 from tallycast.errors import NotFound, Problem
-from tallycast.hosts import make_client
 from tallycast.intake import Intake
 from tallycast.keys import load_cipher
 from tallycast.recorder import ACTOR
