@@ -100,6 +100,8 @@ async def test_who_cannot_be_reached_by_whatsapp_gets_an_sms_and_who_wants_none_
         ("85291000000", "template"), ("85291000000", "text"), ("85291000001", "template"),
     ]  # fmt: skip
     assert await rehearsal.counts() == {"total": 2, "pending": 1, "failed": 1}
+    split = await fallback.split(stage.connection, stage.app_id, rehearsal.campaign_id)
+    assert split == fallback.Split(total=1, delivered=0, delivered_late=0, failed=0, pending=1, queued=0)
 
 
 async def test_a_repeated_whatsapp_failure_does_not_fail_who_got_the_sms(

@@ -319,6 +319,9 @@ async def test_a_cancelled_campaign_gives_up_what_it_has_not_sent(
     assert await rehearsal.counts() == {"total": 200, "pending": sent, "failed": 200 - sent}
     assert (await stage.message(rehearsal.campaign_id, 199))["error_code"] == "cancelled"
     assert await stage.drift() == []
+    with pytest.raises(Unprocessable, match="the campaign is cancelled"):
+        async with stage.connection.transaction():
+            await handovers.retry_failed(stage.connection, stage.app_id, rehearsal.campaign_id, "somebody")
 
 
 async def test_a_campaign_that_is_cancelled_before_it_begins_is_in_no_list_of_sent_ones(

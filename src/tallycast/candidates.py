@@ -8,11 +8,10 @@ import msgspec
 
 from tallycast.numbers import InvalidNumber, is_landline, parse_number
 from tallycast.rows import MAX_COLUMNS, Row
-from tallycast.segments import count_parts
+from tallycast.segments import MAX_PARTS, count_parts
 from tallycast.sendings import Sending
 from tallycast.texts import RenderError, Variable, read
 
-MAX_PARTS = 10
 _MAX_CELL = 10_000
 _MAX_NAME = 100
 # What the column of the numbers is called, the likeliest first; compared without case, spaces and punctuation.

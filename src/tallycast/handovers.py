@@ -14,6 +14,7 @@ import msgspec
 
 from tallycast import attempts, db, receipts, sendings, stages
 from tallycast.attempts import Part
+from tallycast.errors import Unprocessable
 from tallycast.providers import find_rule
 from tallycast.providers.contract import Action
 from tallycast.receipts import Facts, Failure, MessageKey
@@ -313,6 +314,8 @@ async def settle(
 
     `sent`: they wait for receipts like others. `notSent`: they failed. `resend`: they are sent (again).
     """
+    if verdict == "resend":
+        await _hold_open(connection, app_id, campaign_id)
     key = {"app_id": app_id, "campaign_id": campaign_id}
     rows = await db.fetch_rows(connection, _SQL["pick_unknown"], {**key, "recipients": recipients})
     claims = [Claim(campaign_id, seq) for seq, _ in rows]
@@ -366,6 +369,7 @@ async def queue_again(
 
 async def retry_failed(connection: db.Connection, app_id: str, campaign_id: int, actor: str) -> int:
     """Send again what failed for a reason that may have passed, to nobody who has it. How many; in a transaction."""
+    await _hold_open(connection, app_id, campaign_id)
     providers = dict(await db.fetch_rows(connection, _SQL["list_providers"], {"app_id": app_id}))
     retried, position = 0, 0
     while True:
@@ -385,8 +389,17 @@ async def retry_failed(connection: db.Connection, app_id: str, campaign_id: int,
 
 async def _reopen(connection: db.Connection, app_id: str, campaign_id: int, actor: str, note: str) -> None:
     """A campaign that was sent goes on; one that is paused stays so until somebody resumes it."""
-    if (await sendings.hold(connection, app_id, campaign_id)).stage == "sent":
+    if (await sendings.find(connection, app_id, campaign_id)).stage == "sent":
         await stages.move(connection, app_id, campaign_id, "retry", actor, note)
+
+
+async def _hold_open(connection: db.Connection, app_id: str, campaign_id: int) -> None:
+    """Unprocessable where nothing of the campaign can be sent any more, or not yet."""
+    stage = (await sendings.hold(connection, app_id, campaign_id)).stage
+    if stage not in {"sending", "paused", "sent"}:
+        raise Unprocessable(
+            f"the campaign is {stage}: only one that is being sent, is paused or was sent can send again"
+        )
 
 
 def _may_pass(provider: str, code: str | None) -> bool:

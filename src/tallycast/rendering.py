@@ -12,7 +12,7 @@ from tallycast.errors import NotFound, Unprocessable
 from tallycast.links import Link
 from tallycast.providers.contract import TemplateMessage
 from tallycast.references import write_reference
-from tallycast.segments import count_parts
+from tallycast.segments import MAX_PARTS, count_parts
 from tallycast.sendings import Sending
 from tallycast.templates import ButtonUse, HeaderUse, TemplateUse
 from tallycast.texts import Filling, RenderError, find_own_urls, find_urls, read_own
@@ -20,8 +20,6 @@ from tallycast.texts import Filling, RenderError, find_own_urls, find_urls, read
 __all__ = ["RenderError", "Rendered", "Renderer", "load_renderer", "make_links"]
 
 MAX_URLS = 100
-# The concatenation header counts parts in one byte (3GPP TS 23.040, 9.2.3.24.1).
-_MAX_SMS_PARTS = 255
 _MAX_PAYLOAD = 128
 _BREAKS = re.compile(r"[ ]*[\n\r\t\v\f\x85\u2028\u2029][\s]*|[ ]{5,}")
 # What may stand in a URL stays (RFC 3986, section 2.2), also an escape that is there already.
@@ -88,8 +86,8 @@ def _sms(text: str) -> Rendered:
     parts = count_parts(text)
     if not text.strip():
         raise RenderError("the text is empty")
-    if parts > _MAX_SMS_PARTS:
-        raise RenderError(f"the text takes {parts} SMS parts, and at most {_MAX_SMS_PARTS} can be sent")
+    if parts > MAX_PARTS:
+        raise RenderError(f"the text takes {parts} SMS parts, and at most {MAX_PARTS} can be sent")
     return Rendered(text, None, parts)
 
 

@@ -12,6 +12,8 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 Encoding = Literal["GSM-7", "UCS-2"]
+# A text that takes more is a mistake: a column of another file, a variable that holds a page.
+MAX_PARTS = 10
 
 GSM_BASIC = (
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"

@@ -21,7 +21,7 @@ from tallycast.errors import NotFound, Problem
 from tallycast.events import Event
 from tallycast.handovers import Claim, Desk, Failed, Lost, PutOff, Results, Sent
 from tallycast.intake import Intake
-from tallycast.keys import Cipher
+from tallycast.keys import BadKey, Cipher
 from tallycast.lines import Line
 from tallycast.pace import Pace
 from tallycast.portions import Item, Preparer
@@ -33,8 +33,9 @@ from tallycast.telemetry import SENDS
 from tallycast.trials import Trial
 
 log = logging.getLogger("tallycast.sender")
-# A portion is what goes out in so many seconds: that much is unknown when the process is killed.
+# A portion is what goes out in so many seconds: that much, twice, is unknown when the process is killed.
 _PORTION_SECONDS = 0.1
+_PORTIONS = 2  # one goes out while the next one is prepared
 _MAX_PORTION = 200
 _MAX_WINDOW = 256
 _IDLE_SECONDS = 0.25
@@ -66,7 +67,8 @@ class Sender:
         self._preparer = Preparer(means.settings.base_url, self._desk)
         self._pace = Pace(channel.rate or DEFAULT_RATES[channel.provider])
         self._window = asyncio.Semaphore(_window_of(self._pace.rate))
-        self._portions: asyncio.Queue[list[Item] | None] = asyncio.Queue(maxsize=1)
+        self._portions: asyncio.Queue[list[Item] | None] = asyncio.Queue()
+        self._ahead = asyncio.Semaphore(_PORTIONS)
         self._calls: set[asyncio.Task[None]] = set()
         self._stopped_at: dict[int | None, float] = {}
         self._suspicions: dict[int, Suspicion] = defaultdict(Suspicion)
@@ -81,8 +83,13 @@ class Sender:
             await trials.give_up(connection, self._desk)
         if lost:
             log.warning("%d messages are of unknown outcome: their worker ended", lost, extra=self._extra())
-        self._line = self._open_line()
         self._recorder = Recorder(self._means.pool, self._desk, self._channel)
+        try:
+            self._line = self._open_line()
+        except BadKey as error:
+            self._stop(Pause(None, f"The channel's credentials cannot be read: {error}"))
+            await self._recorder.close()
+            return
         feeder = asyncio.create_task(self._feed(is_held))
         try:
             await self._send_portions()
@@ -113,21 +120,24 @@ class Sender:
     async def _feed(self, is_held: Callable[[], bool]) -> None:
         try:
             while is_held():
+                await self._ahead.acquire()
                 try:
                     async with self._means.pool.connection() as connection:
                         items, goes_on = await self._next_portion(connection)
                 except db.AWAY as error:
                     log.warning("the database is away, sending waits: %s", error, extra=self._extra())
+                    self._ahead.release()
                     await asyncio.sleep(_AWAY_SECONDS)
                     continue
                 if items:
-                    await self._portions.put(items)
-                elif not goes_on:
+                    self._portions.put_nowait(items)
+                    continue
+                self._ahead.release()
+                if not goes_on:
                     return
-                else:
-                    await asyncio.sleep(_IDLE_SECONDS)
+                await asyncio.sleep(_IDLE_SECONDS)
         finally:
-            await self._portions.put(None)
+            self._portions.put_nowait(None)
 
     async def _next_portion(self, connection: db.Connection) -> tuple[list[Item], bool]:
         """What goes out next, and whether there may be more later."""
@@ -202,6 +212,7 @@ class Sender:
         while (portion := await self._portions.get()) is not None:
             for item in portion:
                 await self._send_in_turn(item)
+            self._ahead.release()
 
     async def _send_in_turn(self, item: Item) -> None:
         if self._is_stopped(item):
@@ -305,8 +316,9 @@ class Sender:
 
 
 def _explain(error: SendError) -> str:
-    """For people: what to do, and the provider's own words."""
-    return f"{error.rule.words} ({error.code} {error.title})"
+    """For people: what to do, and the provider's own words where they say more."""
+    said = "" if error.title in error.rule.words else f" {error.title}"
+    return f"{error.rule.words} ({error.code}{said})"
 
 
 def _window_of(rate: float) -> int:

@@ -12,18 +12,20 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
 
-from tallycast import audience, channels, db, fallback, handovers, leases, policies, stages
+from tallycast import audience, channels, db, fallback, handovers, leases, policies, readiness, stages
 from tallycast.calls import make_client
+from tallycast.channels import Channel
 from tallycast.config import URGENT_CONNECTIONS, Settings
-from tallycast.errors import NotFound, Problem
+from tallycast.errors import NotFound, Problem, ServiceUnavailable, Unprocessable
 from tallycast.intake import Intake
-from tallycast.keys import load_cipher
+from tallycast.keys import BadKey, load_cipher
 from tallycast.recorder import ACTOR
 from tallycast.sender import Means, Sender
 from tallycast.spool import Spool
@@ -35,7 +37,9 @@ _SQL = load("worker")
 _LOOK_SECONDS = 0.5
 _RECOVER_SECONDS = 0.5
 _CLOSING_SECONDS = 0.5
-_MAX_CHANNELS = 200
+_MAX_JOBS = 200
+# A job that failed is not tried again at once.
+_REST_SECONDS = 5.0
 RESTORED = (
     "The database was restored from a backup: whom the campaign reached after the backup is not known here. "
     "Find out who has it, then resume it with acceptRisk, or cancel it"
@@ -64,6 +68,7 @@ class Worker:
         self._jobs: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._held: set[tuple[str, str]] = set()
         self._is_stopping = False
+        self._rests: dict[tuple[str, str], float] = {}
         self._home = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,7 +95,10 @@ class Worker:
             rows = await db.fetch_rows(connection, _SQL["list_woken"], {})
         for app_id, woken_at in rows:
             async with self._means.pool.connection() as connection:
-                await self._look_at(connection, Woken(app_id, woken_at))
+                try:
+                    await self._look_at(connection, Woken(app_id, woken_at))
+                except (Problem, psycopg.DataError):  # one app's trouble is not the others'
+                    log.exception("an app cannot be looked after", extra={"app": app_id})
 
     async def _look_at(self, connection: db.Connection, woken: Woken) -> None:
         """Start what is due in an app; let it sleep until the next schedule when there is nothing."""
@@ -102,14 +110,34 @@ class Worker:
             await self._take(
                 connection, woken.app_id, f"import:{import_id}", self._import_job(woken.app_id, import_id)
             )
-        busy = await db.fetch_rows(connection, _SQL["list_busy_channels"], key)
-        bound = await db.fetch_rows(connection, _SQL["list_smpp_channels"], key)
-        for channel_id in {channel_id for (channel_id,) in (*busy, *bound)}:
-            await self._take_channel(connection, woken.app_id, channel_id)
-        if not (imports or busy or bound or None in waiting):
+        has_channels = await self._look_at_channels(connection, woken.app_id)
+        if not (imports or has_channels or None in waiting):
             until = min((moment for moment in waiting if moment), default=None)
             params = {**key, "seen": woken.woken_at, "until": until}
             await db.execute(connection, _SQL["rest"], params)
+
+    async def _look_at_channels(self, connection: db.Connection, app_id: str) -> bool:
+        """Take the channels that have something to do; whether there are any."""
+        key = {"app_id": app_id}
+        busy = {one for (one,) in await db.fetch_rows(connection, _SQL["list_busy_channels"], key)}
+        smpp = {one for (one,) in await db.fetch_rows(connection, _SQL["list_smpp_channels"], key)}
+        found = False
+        for channel_id in busy | smpp:
+            with contextlib.suppress(NotFound):
+                channel = await channels.find(connection, app_id, channel_id)
+                if channel_id in busy or self._can_bind(channel):
+                    found = True
+                    name = f"channel:{channel.channel_number}"
+                    await self._take(connection, app_id, name, self._sending_job(channel))
+        return found
+
+    def _can_bind(self, channel: Channel) -> bool:
+        """A channel whose receipts come from a gateway has no address to bind to."""
+        try:
+            credentials = channel.open_secrets(self._means.cipher).credentials
+        except BadKey:
+            return False
+        return not channels.missing_credentials(channel.type, channel.provider, credentials)
 
     async def _look_at_campaign(self, connection: db.Connection, app_id: str, one: AtWork) -> datetime | None:
         """Start, pause or close a campaign where it is time to; when to look again, None for soon."""
@@ -123,7 +151,8 @@ class Worker:
             return one.scheduled_at
         reason = await self._find_doubt(connection, app_id, one, now)
         if one.stage == "scheduled" and not reason:
-            reason = await _try_start(connection, app_id, one.campaign_id)
+            job = self._starting_job(app_id, one.campaign_id)
+            await self._take(connection, app_id, f"start:{one.campaign_id}", job)
         if reason:
             with contextlib.suppress(Problem):  # somebody moved it on
                 async with connection.transaction():
@@ -145,14 +174,16 @@ class Worker:
         if since is None or now - since <= limit:
             return ""
         if one.stage == "scheduled":
-            return f"It was due at {since:%Y-%m-%d %H:%M} UTC and is not sent late. Resume it, or cancel it"
+            return f"It was due at {since:%Y-%m-%d %H:%M} UTC and is not sent late. Schedule it anew, or cancel it"
         return f"Sending stood still since {since:%Y-%m-%d %H:%M} UTC. Resume it, or cancel it"
 
     # Leases.
 
     async def _take(self, connection: db.Connection, app_id: str, name: str, job: Job) -> None:
         key = (app_id, name)
-        if key in self._jobs or self._is_stopping or len(self._jobs) >= _MAX_CHANNELS:
+        if key in self._jobs or self._is_stopping or len(self._jobs) >= _MAX_JOBS:
+            return
+        if time.monotonic() < self._rests.get(key, 0):
             return
         if await leases.take(connection, app_id, name, self._means.worker):
             self._held.add(key)
@@ -165,6 +196,8 @@ class Worker:
             log.warning("%s waits for the database: %s", key[1], error, extra={"app": key[0]})
         except Exception:
             log.exception("%s failed, it is tried again", key[1], extra={"app": key[0]})
+            self._rests = {one: at for one, at in self._rests.items() if at > time.monotonic()}
+            self._rests[key] = time.monotonic() + _REST_SECONDS
         finally:
             del self._jobs[key]
             self._held.discard(key)
@@ -183,15 +216,38 @@ class Worker:
 
     # Jobs.
 
-    async def _take_channel(self, connection: db.Connection, app_id: str, channel_id: str) -> None:
+    def _sending_job(self, channel: Channel) -> Job:
         async def job(is_held: Callable[[], bool]) -> None:
-            async with self._means.pool.connection() as own:
-                channel = await channels.find(own, app_id, channel_id)
             await Sender(self._means, channel).run(is_held)
 
-        with contextlib.suppress(NotFound):
-            channel = await channels.find(connection, app_id, channel_id)
-            await self._take(connection, app_id, f"channel:{channel.channel_number}", job)
+        return job
+
+    def _starting_job(self, app_id: str, campaign_id: int) -> Job:
+        async def job(_is_held: Callable[[], bool]) -> None:
+            reason = await self._try_start(app_id, campaign_id)
+            if reason:
+                async with self._means.pool.connection() as connection, connection.transaction():
+                    await stages.move(connection, app_id, campaign_id, "pause", ACTOR, reason)
+
+        return job
+
+    async def _try_start(self, app_id: str, campaign_id: int) -> str:
+        """Why a campaign whose moment has come cannot start; empty when it has started."""
+        means = self._means
+        with contextlib.suppress(
+            ServiceUnavailable
+        ):  # the provider lists no templates now: as it did last time
+            hosts = means.settings.private_hosts
+            try:
+                await readiness.relist(means.pool.connection, means.cipher, hosts, app_id, campaign_id)
+            except Unprocessable as problem:
+                return f"It could not start: {problem.message}"
+        try:
+            async with means.pool.connection() as connection, connection.transaction():
+                await stages.move(connection, app_id, campaign_id, "start", ACTOR, cipher=means.cipher)
+        except Problem as problem:
+            return f"It could not start: {problem.message}"
+        return ""
 
     def _import_job(self, app_id: str, import_id: str) -> Job:
         async def job(_is_held: Callable[[], bool]) -> None:
@@ -218,16 +274,6 @@ class Worker:
             await fallback.watch(self._means.pool, app_id, campaign_id, is_held)
 
         return job
-
-
-async def _try_start(connection: db.Connection, app_id: str, campaign_id: int) -> str:
-    """Why a campaign whose moment has come cannot start; empty when it has started."""
-    try:
-        async with connection.transaction():
-            await stages.move(connection, app_id, campaign_id, "start", ACTOR)
-    except Problem as problem:
-        return f"It could not start: {problem.message}"
-    return ""
 
 
 async def _repeat(work: Callable[[], Coroutine[Any, Any, object]], seconds: float) -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
-from tallycast.providers import dialog360
+from tallycast.providers import dialog360, twilio
 from tallycast.providers.contract import Call, Outgoing
-from tallycast.providers.dialog360 import ERRORS, read_answer
+from tallycast.providers.dialog360 import read_answer
 from tallycast.providers.needs import credential
 
 __all__ = ["ERRORS", "compose", "read_answer"]
+
+# What carriers say of an SMS has Twilio's codes there.
+ERRORS = twilio.ERRORS | dialog360.ERRORS
 
 
 def compose(credentials: Mapping[str, str], message: Outgoing) -> Call:

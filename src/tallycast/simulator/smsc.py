@@ -181,12 +181,12 @@ class Smsc:
         waiting = self._long.get(key)
         self.world.note_taken(channel, recipient, time.time())
         if waiting is None or part.position in waiting.texts:
-            waiting = _Long(self._begin(channel, recipient, event, part.total), {})
-            self.world.ledger.add(waiting.message)
-            self._long[key] = waiting
+            waiting = self._long[key] = _Long(self._begin(channel, recipient, event, part.total), {})
         message = waiting.message
         waiting.texts[part.position] = part.text
         message.message_ids.append(self.world.new_id())
+        if len(message.message_ids) == 1:  # a ledger's line names an id
+            self.world.ledger.add(message)
         message.silence = message.silence or hearing.silence
         message.text = "".join(text for _, text in sorted(waiting.texts.items()))
         if len(waiting.texts) == part.total:

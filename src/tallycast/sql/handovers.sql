@@ -228,7 +228,8 @@ select channel_number, provider from channels where app_id = %(app_id)s
 
 -- name: queue_again
 -- Make messages ready to be sent (again): their provider ids become earlier attempts, whose deliveries still count, and
--- the counts follow. One that was delivered meanwhile is left alone.
+-- the counts follow. One that was delivered meanwhile is left alone. One that changes its channel leaves an attempt there
+-- even where its id is not known, so that the two ways can be told apart.
 with input as materialized (
   select seq from unnest(%(seq)s::int[]) as t (seq)
 ),
@@ -250,9 +251,10 @@ earlier as (
   insert into attempts (
     app_id, channel_number, message_id, campaign_id, seq, accepted_at, failed_at, error_code, error_title
   )
-  select %(app_id)s, channel_number, message_id, %(campaign_id)s, seq, accepted_at, failed_at, error_code, error_title
+  select %(app_id)s, channel_number, coalesce(message_id, 'none:' || %(campaign_id)s::bigint || '.' || seq),
+    %(campaign_id)s, seq, accepted_at, failed_at, error_code, error_title
   from held
-  where message_id is not null
+  where message_id is not null or channel_number <> %(channel_number)s
   on conflict (app_id, channel_number, message_id) do nothing
 ),
 cleared as (

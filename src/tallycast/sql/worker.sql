@@ -44,7 +44,7 @@ select s.campaign_id, s.stage, s.scheduled_at, s.active_at, s.home, s.fallback_c
   ) as is_orphan
 from sendings s
 where s.app_id = %(app_id)s and s.ended_at is null and s.stage in ('scheduled', 'sending', 'cancelled')
-  and (stage <> 'scheduled' or scheduled_at is not null)
+  and (s.stage <> 'scheduled' or s.scheduled_at is not null)
 
 -- name: close_sending
 -- A cancelled campaign is over: nothing of it is on its way.
