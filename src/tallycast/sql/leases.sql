@@ -7,6 +7,10 @@ set worker = excluded.worker, until = excluded.until
 where l.worker = excluded.worker or l.until < now()
 returning 1
 
+-- name: find_holder
+-- Who holds a lease.
+select worker from leases where app_id = %(app_id)s and name = %(name)s
+
 -- name: renew_leases
 -- Renew what a worker holds; the names that it still holds.
 update leases
