@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stage import Stage, at, make_stage, says
-from tallycast import attempts, db, handovers
+from tallycast import attempts, db, handovers, retries
 from tallycast.attempts import Part
 from tallycast.channels import Channel
 from tallycast.events import ButtonClick, Receipt
@@ -98,7 +98,7 @@ async def retried(stage: Stage) -> tuple[Channel, int]:
     campaign_id = await stage.sent(channel, "first")
     await stage.apply(channel, says("first", "failed", 10, "131016"))
     key = (stage.connection, stage.app_id, campaign_id, channel.channel_number)
-    assert await handovers.queue_again(*key, [0], "again") == 1
+    assert await retries.queue_again(*key, [0], "again") == 1
     assert await stage.counts(campaign_id) == {"total": 1, "queued": 1}
     desk = Desk(stage.app_id, channel.channel_number, "w")
     sent = Sent(Claim(campaign_id, 0, 0), ("second",), None, 1)
@@ -135,7 +135,7 @@ async def test_parts_of_an_earlier_attempt_say_nothing_any_more(stage: Stage) ->
     channel, campaign_id = await sent_in_parts(stage, "p1", "p2")
     await stage.apply(channel, says("p1", "failed", 10, "8"))
     key = (stage.connection, stage.app_id, campaign_id, channel.channel_number)
-    assert await handovers.queue_again(*key, [0], "again") == 1
+    assert await retries.queue_again(*key, [0], "again") == 1
     await stage.apply(channel, says("p2", "delivered", 20), says("p1", "failed", 10, "8"))
     assert await stage.counts(campaign_id) == {"total": 1, "queued": 1}
     assert await stage.drift() == []

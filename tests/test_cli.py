@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import tallycast
 from harness import TALLYCAST, App, Server, run
 from tallycast.cli import main
+from tallycast.commands import print_rows
 
 SUMMARY = "/data/sent-campaigns-summary"
 
@@ -309,6 +310,82 @@ def test_a_setting_that_cannot_be_used_ends_with_2_and_one_line_that_names_it(
     if "--data-dir" not in arguments:
         arguments = [*arguments, "--data-dir", str(tmp_path)]
     assert refuse(*arguments, environ=environ).startswith(line)
+
+
+def test_a_worker_must_be_told_the_address_of_links_unless_serve_started_it(storage: list[str]) -> None:
+    assert refuse("worker", *storage).startswith("public-url must be given, the same as to serve")
+
+
+def test_a_worker_lists_only_the_options_that_matter_to_it() -> None:
+    options = {name for one in main.commands["worker"].params for name in one.opts}
+    assert options == {
+        "--data-dir", "--database-url", "--database-connections", "--encryption-key", "--public-url",
+        "--private-hosts", "--log-format", "--log-level",
+    }  # fmt: skip
+
+
+def test_ids_and_times_are_never_cut_also_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        "id": "i" * 63,
+        "recipient": "[/red]",
+        "at": "2026-11-23T03:05:00.000Z",
+        "reason": "a b " * 40,
+        "x": None,
+    }
+    print_rows([row], False, "")
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split() == list(row)
+    assert [row["id"], row["recipient"], row["at"], *("a", "b") * 40] == line.split()
+
+
+def test_in_a_terminal_sentences_are_folded_and_ids_are_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    row = {"id": "i" * 63, "at": "2026-11-23T03:05:00.000Z", "reason": "a b " * 40}
+    print_rows([row], False, "")
+    lines = capsys.readouterr().out.splitlines()
+    assert row["id"] in lines[1]
+    assert row["at"] in lines[1]
+    assert len(lines) > 3
+    assert "…" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        pytest.param(["add", "+85291000000", "12"], "", id="add"),
+        pytest.param(["import", "-"], "recipient\n+85291000000\n12\n", id="import"),
+    ],
+)
+def test_opt_outs_that_are_not_all_taken_end_with_2(
+    server: Server, app: App, arguments: list[str], text: str
+) -> None:
+    command = [
+        "opt-outs",
+        arguments[0],
+        "--app",
+        app.app_id,
+        "--kind",
+        "sms",
+        *arguments[1:],
+        *server.storage,
+    ]
+    done = CliRunner().invoke(main, command, input=text)
+    assert (done.exit_code, done.stdout) == (2, "1 opted out, 1 not taken\n")
+    assert "12: " in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--port", "--smpp-port"])
+def test_a_port_that_is_taken_is_told_by_the_simulator(server: Server, option: str) -> None:
+    free = {"--port": "0", "--smpp-port": "0"}
+    options = [text for pair in {**free, option: str(server.port)}.items() for text in pair]
+    assert "address already in use" in refuse("simulate", *options).lower()
+
+
+def test_a_profile_that_is_not_there_is_told_by_the_simulator() -> None:
+    assert refuse("simulate", "--profile", "gentle").startswith("profile must be one of calm, normal, worst")
 
 
 @pytest.mark.parametrize(

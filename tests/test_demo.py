@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from harness import TALLYCAST, free_port, wait_for
+from tallycast import live
 
 _URL = re.compile(r"curl (http://[^ ]+/simulator)/ledger/summary")
 _TOKEN = re.compile(r"Bearer (tct_demo_\w+)")
@@ -37,5 +39,19 @@ def test_the_demo_sends_through_the_simulator_and_takes_it_along_when_it_ends(tm
         assert (summary["duplicates"], summary["taken"] > 1) == (0, True)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+    assert "was interrupted" not in log.read_text()
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{simulator}/ledger/summary")
+
+
+def test_live_campaigns_end_silently_when_the_server_does_not_listen_any_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    arguments = (nowhere, nowhere, live.Live("demo", "token", {"sms": "demo-x"}, "secret"))
+    sending = threading.Thread(target=live.send_campaigns, args=arguments, daemon=True)
+    sending.start()
+    sending.join(10)
+    assert not sending.is_alive()
+    assert caplog.text == ""

@@ -19,7 +19,7 @@ from tallycast.errors import Unprocessable
 from tallycast.keys import Cipher
 from tallycast.links import Link
 from tallycast.rendering import Rendered, Renderer, RenderError
-from tallycast.segments import count_parts
+from tallycast.segments import MAX_PARTS, count_parts
 from tallycast.sendings import Sending
 from tallycast.texts import Filling
 
@@ -305,6 +305,50 @@ def test_a_parameter_that_whatsapp_would_refuse_is_an_error_in_words(
 ) -> None:
     with pytest.raises(RenderError, match=re.escape(said)):
         component(("", "A1"), **template)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"body": {"name": "x", "order": ""}}, "template.body.order is empty"),
+        ({"body": ["x", "\n"]}, "template.body[1] is empty"),
+        ({"header": {"text": " "}}, "template.header.text is empty"),
+        ({"header": {"image": "ftp://x"}}, "template.header.image must be an http(s) URL, not 'ftp://x'"),
+        ({"header": {"document": "https://x", "filename": " "}}, "template.header.filename is empty"),
+        ({"buttons": [{"index": 3, "suffix": " "}]}, "template.buttons[0].suffix: the end of its URL is empty"),
+        ({"buttons": [{"index": 3, "coupon": " "}]}, "template.buttons[0].coupon is empty"),
+        ({"buttons": [{"index": 3, "payload": "x" * 104}]},
+         "template.buttons[0].payload: the payload must be at most 103 characters, not 104"),
+    ],
+)  # fmt: skip
+def test_a_constant_parameter_that_cannot_be_filled_in_is_named_before_anything_is_sent(
+    fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RenderError, match=re.escape(said) + "$"):
+        Renderer(sending(template=fields), "KEYS", BASE, {}).check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({"content": "x" * 1531}, 11),
+        ({"content": "{{name}}" + "x" * 1530}, 10),
+        ({"content": "{{name}}" + "晚" * 671}, 11),
+        ({"content": "{{name}}"}, 1),
+        ({"template": {"body": ["{{name}}"], "header": {"image": "{{name}}"}}}, 1),
+        ({"template": {"body": ["x"]}, "fallback_text": "x" * 1531}, 11),
+    ],
+)
+def test_a_text_that_is_too_long_for_everybody_is_refused_before_anything_is_sent(
+    fields: dict[str, Any], parts: int
+) -> None:
+    renderer = Renderer(sending(**fields), "KEYS", BASE, {})
+    if parts <= MAX_PARTS:
+        renderer.check()
+        return
+    name = "fallback.text" if "fallback_text" in fields else "content"
+    with pytest.raises(RenderError, match=f"^{name} takes {parts} SMS parts, and at most 10 can be sent$"):
+        renderer.check()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from harness import TALLYCAST, App, Server, free_port, run, start_server, wait_f
 from stage import family
 from test_storm import is_postgres, is_worker, joined, lives
 
-RECIPIENTS = int(os.environ.get("TALLYCAST_STORM_RECIPIENTS", "4000"))
+RECIPIENTS = int(os.environ.get("TALLYCAST_STORM_RECIPIENTS", "2000"))
 _KILL_SECONDS = 3.0
 _TEMPLATE = {"name": "hello", "language": "en_US"}
 

@@ -137,7 +137,7 @@ async def test_who_answers_stop_by_sms_is_refused_from_then_on() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "code"),
-    [({"to": "12"}, 21211), ({"Body": ""}, 21602), ({"From": ""}, 21603)],
+    [({"to": "12"}, 21211), ({"Body": ""}, 21602), ({"From": ""}, 21603), ({"Body": "x" * 1601}, 21617)],
 )
 async def test_twilio_refuses_what_is_no_message(fields: dict[str, str], code: int) -> None:
     async with outside() as ours:
@@ -256,7 +256,9 @@ async def test_named_parameters_fill_their_places() -> None:
 
 async def test_templates_are_listed_page_by_page_as_each_provider_does() -> None:
     async with outside(public_url="https://shop.example.com") as ours:
-        _, page = await ours.ask("GET", "/v1/configs/templates?limit=2&offset=1")
+        _, page = await ours.ask(
+            "GET", "/v1/configs/templates?limit=2&offset=1", headers={"D360-API-KEY": "k1"}
+        )
         assert [(one["name"], one["status"]) for one in page["waba_templates"]] == [
             ("spring_sale_v3", "approved"),
             ("order_ready", "approved"),
@@ -266,10 +268,19 @@ async def test_templates_are_listed_page_by_page_as_each_provider_does() -> None
         assert buttons[2] == {"type": "URL", "text": "Shop", "url": "https://shop.example.com/r/{{1}}"}
         names, path = [], "/v23.0/1/message_templates?limit=4"
         while path:
-            _, page = await ours.ask("GET", path)
+            _, page = await ours.ask("GET", path, headers={"Authorization": "Bearer t"})
             names += [(one["name"], one["status"]) for one in page["data"]]
             path = page["paging"].get("next", "").removeprefix(ours.url)
         assert (len(names), names[-2:]) == (6, [("winter_sale", "PAUSED"), ("free_money", "REJECTED")])
+
+
+async def test_a_key_that_opens_nothing_lists_no_templates_either() -> None:
+    async with outside(change(invalid_keys=("old",))) as ours:
+        gateway, meta = "/v1/configs/templates", "/v23.0/1/message_templates"
+        assert (await ours.ask("GET", gateway, headers={"D360-API-KEY": "old"}))[0] == 401
+        assert (await ours.ask("GET", gateway))[0] == 401
+        status, answer = await ours.ask("GET", meta, headers={"Authorization": "Bearer old"})
+        assert (status, answer["error"]["code"]) == (401, 190)
 
 
 async def test_a_template_can_be_added_paused_and_deleted_while_the_simulator_runs() -> None:

@@ -114,7 +114,7 @@ def test_the_command_prints_a_line_when_it_is_ready_and_ends_when_asked() -> Non
 
 
 def test_the_command_tells_what_is_wrong_with_its_options() -> None:
-    run("simulate", "--profile", "gentle", status=1)
+    run("simulate", "--profile", "gentle", status=2)
     assert "worst" in run("simulate", "--help")
 
 

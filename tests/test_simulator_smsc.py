@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +19,9 @@ pytestmark = pytest.mark.anyio
 
 
 @contextlib.asynccontextmanager
-async def bound(profile: Profile = AT_ONCE) -> AsyncIterator[tuple[Outside, smpp34.Smsc]]:
+async def bound(profile: Profile = AT_ONCE, **plan: Any) -> AsyncIterator[tuple[Outside, smpp34.Smsc]]:
     port = free_port()
-    async with outside(profile, smpp_port=port) as ours:
+    async with outside(profile, smpp_port=port, **plan) as ours:
         client = smpp34.Client("127.0.0.1", port, "esme1", "any", bind_type="TRX", window_size=20)
         session = await client.connect()
         yield ours, session
@@ -58,6 +60,30 @@ async def test_the_smsc_takes_a_message_in_parts_and_sends_a_receipt_for_each() 
         assert {(one.esm_class, one.source_addr, one.destination_addr) for one in receipts} == {
             (4, "85290000001", "15550100000")
         }
+
+
+async def test_the_file_gets_a_message_in_parts_when_all_are_there_or_at_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.ndjson"
+    async with bound(ledger=file) as (_, session):
+        await submit(session, b"\x05\x00\x03\x09\x02\x01Hello ", esm_class=0x40)
+        await submit(session, b"\x05\x00\x03\x0a\x02\x01alone", esm_class=0x40)
+        await submit(session, b"\x05\x00\x03\x09\x02\x02world", esm_class=0x40)
+        await submit(session, b"Hi")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["text"], line["became"]) for line in lines] == [
+        ("Hello world", "delivered"), ("Hi", "delivered"), ("alone", "incomplete"),
+    ]  # fmt: skip
+
+
+async def test_a_message_that_cannot_be_read_is_refused_and_the_next_is_taken(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with bound() as (ours, session):
+        refused = await asyncio.wait_for(submit(session, b"\x00", esm_class=0x40), 10)
+        assert not refused.is_success
+        assert (await asyncio.wait_for(submit(session), 10)).is_success
+        assert [line["text"] for line in await ours.ledger()] == ["Hi"]
+    assert "the SMSC could not take what came" in caplog.text
 
 
 @pytest.mark.parametrize("form", ["both", "text", "tlvs"])

@@ -219,6 +219,9 @@ async def test_a_stale_schedule_is_refused_and_never_sent_late(connection: db.Co
         )
     await put(stage, campaign.campaign_id, "paused", scheduled_at=late, started_at=None)
     assert "was due at" in await refused(move(stage, campaign.campaign_id, "resume"))
+    assert await refused(move(stage, campaign.campaign_id, "start")) == (
+        "cannot start it: it is paused; possible: schedule, cancel"
+    )
     assert (await move(stage, campaign.campaign_id, "schedule", scheduled_at=soon())).stage == "scheduled"
     await put(stage, campaign.campaign_id, "scheduled", scheduled_at=late, started_at=None)
     assert "was due at" in await refused(
@@ -226,6 +229,15 @@ async def test_a_stale_schedule_is_refused_and_never_sent_late(connection: db.Co
     )
     await move(stage, campaign.campaign_id, "schedule", scheduled_at=soon(-29))
     assert (await move(stage, campaign.campaign_id, "start", "tallycast")).stage == "sending"
+
+
+@pytest.mark.anyio
+async def test_a_limit_of_one_minute_is_said_in_the_singular(connection: db.Connection) -> None:
+    stage = await make_stage(connection)
+    await policies.change_policy(connection, stage.app_id, PolicyChange(stale_minutes=1))
+    campaign = await add_draft(stage)
+    await put(stage, campaign.campaign_id, "scheduled", scheduled_at=soon(-5))
+    assert "more than 1 minute ago" in await refused(move(stage, campaign.campaign_id, "start"))
 
 
 @pytest.mark.anyio
@@ -382,6 +394,14 @@ async def with_wrong_parameters(stage: Stage) -> Sending:
     return await add_whatsapp_draft(stage, "APPROVED", template=TemplateUse("sale", "en", body=["a", "b"]))
 
 
+async def with_empty_parameter(stage: Stage) -> Sending:
+    return await add_whatsapp_draft(stage, "APPROVED", template=TemplateUse("sale", "en", body=[" "]))
+
+
+async def with_long_text(stage: Stage) -> Sending:
+    return await add_draft(stage, content="x" * 1531)
+
+
 async def with_unknown_fallback_column(stage: Stage) -> Sending:
     fallback = Fallback((await add_channel(stage)).channel_id, "Hi {{name}}", 60)
     return await add_whatsapp_draft(stage, "APPROVED", fallback=fallback)
@@ -407,6 +427,8 @@ async def with_deleted_fallback(stage: Stage) -> Sending:
         (with_unknown_column, "{{name}} is no column of the audience"),
         (with_paused_template, "template sale (en) is PAUSED, not APPROVED"),
         (with_wrong_parameters, "template.body has 2 parameters, and the template takes 1"),
+        (with_empty_parameter, "template.body[0] is empty"),
+        (with_long_text, "content takes 11 SMS parts, and at most 10 can be sent"),
         (with_unknown_fallback_column, "{{name}} is no column of the audience"),
         (with_deleted_fallback, "was deleted: name another"),
     ],

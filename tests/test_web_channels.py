@@ -156,7 +156,7 @@ def test_a_change_keeps_what_it_does_not_name(app: App) -> None:
         True,
         ["apiKey"],
     )
-    shown = app.result("PATCH", f"/channels/{channel}", json={"webhookSecret": None, "credentials": {}})
+    shown = app.result("PATCH", f"/channels/{channel}", json={"webhookSecret": None, "credentials": None})
     assert (shown["hasWebhookSecret"], shown["credentials"]) == (False, [])
     assert app.request("PATCH", f"/channels/{channel}", json={"type": "sms"}).status_code == 400, (
         "the type stays"
@@ -188,6 +188,22 @@ def test_a_channel_has_its_providers_rate_unless_it_has_its_own(
     assert shown(channel) == 0.1
     assert app.result("PATCH", f"/channels/{channel}", json={"ratePerSecond": 400})["ratePerSecond"] == 400
     assert app.result("PATCH", f"/channels/{channel}", json={"ratePerSecond": None})["ratePerSecond"] == rate
+
+
+def test_a_change_of_one_credential_keeps_the_others(app: App) -> None:
+    given = {
+        "accessToken": "old",
+        "phoneNumberID": "1",
+        "appSecret": "s",
+        "verifyToken": "v",
+        "version": "v21.0",
+    }
+    channel = create(app, provider="meta", credentials=given)["id"]
+    change = {"accessToken": "new", "verifyToken": "", "version": None}
+    shown = app.result("PATCH", f"/channels/{channel}", json={"credentials": change})
+    assert shown["credentials"] == ["accessToken", "appSecret", "phoneNumberID"]
+    assert app.result("PATCH", f"/channels/{channel}", json={"credentials": {}}) == shown
+    assert app.result("PATCH", f"/channels/{channel}", json={"credentials": None})["credentials"] == []
 
 
 def test_a_paused_channel_says_since_when_and_why_until_it_is_resumed(app: App, database_url: str) -> None:

@@ -192,7 +192,11 @@ def test_what_is_wrong_with_a_new_campaign_is_named(house: House) -> None:
         ({"channelID": generic}, 422, "channelID is a generic channel: it only takes receipts"),
         ({"campaignName": " "}, 400, "campaignName must not be empty"),
         ({"campaignName": "x" * 501}, 400, "campaignName must be at most 500 characters"),
-        ({"kind": "fax"}, 400, "Invalid enum value 'fax'"),
+        (
+            {"kind": "fax"},
+            400,
+            "Invalid enum value 'fax' - at `$.kind`; it must be smsDynamic or smsStandard or whatsApp",
+        ),
         ({"content": " "}, 400, "content must be the text of the SMS"),
         ({"content": "Hi {{name"}, 400, "content: two braces stand for a variable"),
         ({"kind": "smsStandard"}, 400, "content is for kind smsDynamic"),
@@ -209,6 +213,9 @@ def test_what_is_wrong_with_a_new_campaign_is_named(house: House) -> None:
         ({**whatsapp, "template": {**TEMPLATE, "body": ["a\0b"]}}, 400, "template must not contain NUL"),
         ({**whatsapp, "template": {**TEMPLATE, "body": ["{{name"]}}, 400, "template: two braces"),
         ({**whatsapp, "template": {**TEMPLATE, "header": {}}}, 400, "a header has one of"),
+        ({**whatsapp, "template": {**TEMPLATE, "buttons": [
+            {"index": 0, "payload": "yes"}, {"index": 2, "trackedURL": "nourl"}]}}, 400,
+         "template.buttons[1].trackedURL must be an absolute http(s) URL"),
         ({**whatsapp, "template": TEMPLATE, "fallback": {**fallback, "channelID": house.whatsapp}}, 400,
          "fallback.channelID must be an SMS channel"),
         ({**whatsapp, "template": TEMPLATE, "fallback": {**fallback, "channelID": generic}}, 422,
@@ -238,6 +245,11 @@ def test_campaigns_are_listed_newest_first_by_stage_and_page(house: House) -> No
     assert listed(stage="draft") == ids[::-1]
     assert listed(stage="scheduled") == [ready]
     assert listed(limit=2, offset=1) == [ids[2], ids[1]]
+    first = house.app.request("GET", "/campaigns", params={"limit": 2, "stage": "draft"})
+    link = first.headers["link"]
+    assert link == f'</v1/api/apps/{house.app.app_id}/campaigns?limit=2&stage=draft&offset=2>; rel="next"'
+    last = house.app.request("GET", "/campaigns", params={"limit": 2, "offset": 2})
+    assert (len(last.json()["result"]), "link" in last.headers) == (2, False)
     assert "stage must be draft or" in message(
         house.app.request("GET", "/campaigns", params={"stage": "open"}), 400
     )
@@ -255,7 +267,8 @@ def test_a_draft_can_be_changed_and_what_is_left_out_stays(house: House) -> None
     assert house.get(made["id"]) == changed
     for body, said in (
         ({"content": ""}, "content must be the text"), ({"campaignName": ""}, "campaignName must not be empty"),
-        ({"kind": "whatsApp"}, "unknown field `kind`"), ({"channelID": house.sms}, "unknown field"),
+        ({"kind": "whatsApp"}, "kind and channelID cannot be changed"),
+        ({"channelID": house.sms}, "kind and channelID cannot be changed"), ({"stage": "sent"}, "unknown field"),
     ):  # fmt: skip
         assert said in message(house.app.request("PATCH", path, json=body), 400)
     whatsapp = house.create_whatsapp(fallback={"channelID": house.sms, "text": "Hi", "afterSeconds": 60})
@@ -443,6 +456,9 @@ def test_where_an_approval_is_needed_another_person_gives_it(house: House, url: 
     assert said == "another person than who created and who submitted the campaign must approve it"
     path = f"/campaigns/{campaign}"
     assert "missing required field `note`" in message(other.request("POST", f"{path}/reject", json={}), 400)
+    for nothing in ("", " "):
+        answer = other.request("POST", f"{path}/reject", json={"note": nothing})
+        assert "note must say what is to be changed" in message(answer, 400)
     rejected = other.result("POST", f"{path}/reject", json={"note": "last year's text"})
     assert rejected["stage"] == "draft"
     house.act(campaign, "submit").raise_for_status()
@@ -463,7 +479,19 @@ def test_a_pause_and_a_cancel_say_who(house: House) -> None:
     assert house.act(campaign, "resume", json={"acceptRisk": False}).json()["result"]["stage"] == "scheduled"
     assert house.act(campaign, "cancel", json={"note": "not needed"}).json()["result"]["stage"] == "cancelled"
     wait_for(lambda: "endedAt" in house.get(campaign))
-    assert house.get(campaign)["totals"] == {**EMPTY, "totalRecipients": 2, "failed": 2}
+    found = house.get(campaign)
+    assert found["totals"] == {**EMPTY, "totalRecipients": 2, "failed": 2}
+    assert found["failures"] == [
+        {
+            "code": "cancelled",
+            "title": "The campaign was cancelled before this message was sent",
+            "count": 2,
+            "words": "The campaign was cancelled before it was the message's turn.",
+            "retryable": False,
+        }
+    ]
+    listed = house.app.result("GET", "/campaigns")
+    assert all("failures" not in one for one in listed), "counting them takes time"
 
 
 @pytest.mark.parametrize(
@@ -474,7 +502,12 @@ def test_a_pause_and_a_cancel_say_who(house: House) -> None:
         ("start", {"note": "x" * 1001}, "note must be at most 1000 characters"),
         ("pause", {"acceptRisk": True}, "unknown field `acceptRisk`"),
         ("schedule", {"scheduledAt": "tomorrow"}, "scheduledAt must be a date and time"),
-        ("unknown", {"verdict": "maybe"}, "Invalid enum value 'maybe'"),
+        ("unknown", {"verdict": "maybe"}, "`$.verdict`; it must be notSent or resend or sent"),
+        (
+            "unknown",
+            {"verdict": "sent", "recipients": ["+85291000000", "12"]},
+            "recipients must be phone numbers like +85298765432, not '12'",
+        ),
         ("unknown", {"verdict": "sent", "recipients": ["\0"]}, "recipients must be phone numbers"),
         ("start", {"note": "a\0b"}, "note must be at most 1000 characters, without NUL"),
     ],
@@ -484,6 +517,30 @@ def test_what_is_wrong_with_an_actions_body_is_named(
 ) -> None:
     campaign = house.create()["id"]
     assert said in message(house.act(campaign, action, json=body), 400)
+
+
+def test_an_unknown_message_is_settled_by_its_number_however_that_is_written(house: House, url: str) -> None:
+    campaign = house.ready()
+    query = b"""insert into handovers (app_id, campaign_id, seq, channel_number, status)
+      select app_id, campaign_id, 0, channel_number, 'unknown' from sendings where campaign_id = %s"""
+    in_database(url, lambda connection: connection.execute(query, [int(campaign)]))
+    said = {"verdict": "sent", "recipients": ["00852 9100-0000"]}
+    assert house.act(campaign, "unknown", json=said).json()["result"] == {"settled": 1}
+
+
+def test_the_report_of_an_sms_shows_what_was_sent_and_nothing_where_nothing_was(house: House) -> None:
+    campaign = house.ready()
+
+    def contents() -> list[str]:
+        params = {"historyID": campaign}
+        return [
+            one["content"] for one in house.app.result("GET", "/data/sent-campaigns-detail", params=params)
+        ]
+
+    assert contents() == ["", ""]
+    house.act(campaign, "start").raise_for_status()
+    wait_for(lambda: house.get(campaign)["stage"] == "sent")
+    assert contents() == ["Hi Mei, A1", "Hi Ann {{code}}, B2"]
 
 
 def test_a_template_is_looked_up_at_the_provider_before_a_campaign_goes_on(house: House) -> None:
@@ -503,7 +560,7 @@ def test_a_template_is_looked_up_at_the_provider_before_a_campaign_goes_on(house
 def test_a_test_message_is_sent_at_once_and_is_in_no_count(house: House) -> None:
     campaign = house.ready()
     path = f"/campaigns/{campaign}/test"
-    sent = house.app.result("POST", path, json={"recipient": "+852 9100 0077", "variables": {"name": "Lee"}})
+    sent = house.app.result("POST", path, json={"recipient": "+852 9100 0077", "variables": {" NAME": "Lee"}})
     assert (sent["outcome"], sent["recipient"]) == ("accepted", "+85291000077")
     assert sent["messageID"]
     assert sent.keys() == {"trialID", "recipient", "outcome", "messageID"}

@@ -53,4 +53,6 @@ def make_client(private_hosts: Collection[str], keepalive_seconds: float = 10.0)
         socket_factory=guard.open_socket,
     )
     timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout)
+    # Tenants share the client: what a provider sets for one must not go out with another's key.
+    jar = aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar)

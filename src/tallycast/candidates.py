@@ -96,9 +96,9 @@ def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Co
     elif mapping.content is not None:
         raise Misfit("mapping.content is only for campaigns of the kind smsStandard")
     needed = find_variables(sending)
-    found = _find_sources(header, places, mapping, {recipient, content}, set(map(_key, needed)))
+    found = _find_sources(header, places, mapping, {recipient, content}, set(map(fold, needed)))
     for name in needed:
-        if _key(name) not in found:
+        if fold(name) not in found:
             raise Misfit(f"the campaign uses {{{{{name}}}}} and the file has no column {name!r}")
     return _order(recipient, content, found, [*sending.columns, *needed])
 
@@ -111,7 +111,8 @@ def _check_header(header: Sequence[str]) -> None:
             raise Misfit(f"not a column's name, which has at most {_MAX_NAME} characters: {name[:40]!r}")
 
 
-def _key(name: str) -> str:
+def fold(name: str) -> str:
+    """A column's name as names are compared: without case and spaces."""
     return "".join(name.casefold().split())
 
 
@@ -122,7 +123,7 @@ def _plain(name: str) -> str:
 def _find_places(header: Sequence[str]) -> dict[str, int]:
     places: dict[str, int] = {}
     for place, name in enumerate(header):
-        key = _key(name)
+        key = fold(name)
         if key and places.setdefault(key, place) != place:
             raise Misfit(f"the file has two columns {name.strip()!r}")
     return places
@@ -139,9 +140,9 @@ def _choose(places: dict[str, int], named: str | None, usual: Iterable[str], tit
 
 
 def _place(places: dict[str, int], named: str) -> int:
-    if _key(named) not in places:
+    if fold(named) not in places:
         raise Misfit(f"the file has no column {named!r}, which the mapping names")
-    return places[_key(named)]
+    return places[fold(named)]
 
 
 def _find_sources(
@@ -149,7 +150,7 @@ def _find_sources(
 ) -> dict[str, tuple[str, int]]:
     """The variables by key: the name, and the place in a row."""
     if mapping.variables is not None:
-        return {_key(name): (name, _place(places, named)) for name, named in mapping.variables.items()}
+        return {fold(name): (name, _place(places, named)) for name, named in mapping.variables.items()}
     found = {key: (header[place].strip(), place) for key, place in places.items() if place not in taken}
     return {key: source for key, source in found.items() if key != _ERROR or key in needed}
 
@@ -158,8 +159,8 @@ def _order(
     recipient: int, content: int | None, found: dict[str, tuple[str, int]], spelled: list[str]
 ) -> Columns:
     """The campaign's columns first, as they are spelled there or in its texts; then those that this file adds."""
-    names = {_key(name): name for name in reversed(spelled)}
-    ordered = dict.fromkeys([*map(_key, spelled), *found])
+    names = {fold(name): name for name in reversed(spelled)}
+    ordered = dict.fromkeys([*map(fold, spelled), *found])
     return Columns(
         recipient,
         content,

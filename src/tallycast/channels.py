@@ -71,13 +71,16 @@ class NewChannel(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
 
 
 class ChannelChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What a PATCH may change; what is absent stays, a null or empty secret is removed, a null rate is the usual one."""
+    """What a PATCH may change; what is absent stays, a null or empty secret is removed, a null rate is the usual one.
+
+    `credentials` are changed one by one, as the other secrets are; null removes all of them.
+    """
 
     phone: str | msgspec.UnsetType = msgspec.UNSET
     channel_name: str | msgspec.UnsetType = msgspec.UNSET
     source_name: str | msgspec.UnsetType = msgspec.UNSET
     webhook_secret: str | msgspec.UnsetType | None = msgspec.UNSET
-    credentials: dict[str, str] | msgspec.UnsetType | None = msgspec.UNSET
+    credentials: Mapping[str, str | None] | msgspec.UnsetType | None = msgspec.UNSET
     rate_per_second: Rate | msgspec.UnsetType | None = msgspec.UNSET
 
 
@@ -248,8 +251,9 @@ async def change(
     if wanted.webhook_secret is not msgspec.UNSET:
         secrets = msgspec.structs.replace(secrets, webhook_secret=wanted.webhook_secret or "")
     if wanted.credentials is not msgspec.UNSET:
-        _check_credentials(channel.provider, wanted.credentials, private_hosts)
-        secrets = msgspec.structs.replace(secrets, credentials=wanted.credentials or {})
+        credentials = _merge(secrets.credentials, wanted.credentials)
+        _check_credentials(channel.provider, credentials, private_hosts)
+        secrets = msgspec.structs.replace(secrets, credentials=credentials)
     names = ("phone", "channel_name", "source_name")
     given = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not msgspec.UNSET}
     if not given.get("phone", channel.phone).strip():
@@ -264,6 +268,12 @@ async def change(
     }
     await db.execute(connection, _SQL["change_channel"], params)
     return await find(connection, app_id, channel_id)
+
+
+def _merge(known: Mapping[str, str], wanted: Mapping[str, str | None] | None) -> dict[str, str]:
+    if wanted is None:
+        return {}
+    return {name: value for name, value in {**known, **wanted}.items() if value}
 
 
 async def delete(connection: db.Connection, app_id: str, channel_id: str) -> None:

@@ -1,6 +1,7 @@
 """The command line. Every command takes --data-dir or --database-url, and works while `serve` runs."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ import tallycast
 from tallycast import apps, audit, db, migrations, receipts, serving
 from tallycast.cli_apps import app
 from tallycast.cli_campaigns import campaign
+from tallycast.cli_channels import channel
 from tallycast.cli_consent import opt_outs
 from tallycast.cli_simulate import simulate
 from tallycast.commands import (
@@ -20,9 +22,10 @@ from tallycast.commands import (
     stored,
     with_app,
     with_database,
+    working,
     write_optional,
 )
-from tallycast.config import Settings
+from tallycast.config import ENV_PREFIX, BadSetting, Settings
 from tallycast.errors import Problem
 from tallycast.moments import parse_moment, write_moment
 
@@ -51,7 +54,7 @@ def serve(settings: Settings) -> None:
 
 
 @main.command()
-@all_settings
+@working
 def worker(settings: Settings) -> None:
     """Send campaigns and import audiences, without serving; as many as you like, on any machine.
 
@@ -62,6 +65,11 @@ def worker(settings: Settings) -> None:
     from tallycast import worker as work  # noqa: PLC0415 - the same
 
     background.end_with_parent()
+    if settings.public_url is None and not os.environ.get(f"{ENV_PREFIX}WORKER_PARENT"):
+        raise BadSetting(
+            "public-url must be given, the same as to serve, e.g. https://campaigns.example.com: the links and "
+            "webhook addresses in messages are made from it"
+        )
     with serving.database(settings) as url:
         migrations.migrate(url)
         work.run(settings, url, lambda: click.echo("tallycast worker is ready"))
@@ -91,6 +99,7 @@ def migrate(settings: Settings) -> None:
 
 main.add_command(app)
 main.add_command(campaign)
+main.add_command(channel)
 main.add_command(opt_outs)
 main.add_command(simulate)
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tallycast import apps, campaigns, cli_stages, db, migrations, serving
+from tallycast import apps, campaigns, cli_drafts, cli_stages, db, migrations, serving
 from tallycast.cli_stages import actor, of_campaign
-from tallycast.commands import COUNT, outward, print_rows, stored, with_app
+from tallycast.commands import COUNT, outward, print_rows, stored, with_app, write_json
 from tallycast.config import Settings
 from tallycast.errors import BadQuery, NotFound, Problem, Unprocessable
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tallycast.imports import Import
     from tallycast.standings import Standing, Step
 
-_KINDS = ("smsStandard", "smsDynamic", "whatsApp")
 _STAGES = ("draft", "pendingApproval", "scheduled", "sending", "paused", "sent", "cancelled")
 _MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -50,83 +49,8 @@ def campaign() -> None:
     """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
-for _command in cli_stages.COMMANDS:
+for _command in (*cli_drafts.COMMANDS, *cli_stages.COMMANDS):
     campaign.add_command(_command)
-
-
-@campaign.command("create")
-@click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--channel", "channel_id", required=True, help="the channel to send over")
-@click.option("--kind", type=click.Choice(_KINDS), required=True, help="what is sent, see below")
-@click.option("--name", required=True, help="what people call it")
-@click.option("--content", default="", help="smsDynamic: the text, with {{column}} for what differs")
-@click.option(
-    "--template", type=click.File("rb"), help="whatsApp: a JSON file with the template and its parameters"
-)
-@click.option("--track-links", is_flag=True, help="each URL in an SMS becomes a short link per recipient")
-@click.option("--fallback-channel", help="whatsApp: SMS channel for those who are not reached")
-@click.option("--fallback-text", default="", help="that SMS, with {{column}} for what differs")
-@click.option(
-    "--fallback-after", type=COUNT, default=3600, show_default=True, help="seconds until it is sent"
-)
-@click.option("--at", "moment", help="when it shall start, e.g. 2026-12-01T09:00:00+08:00")
-@click.option("--created-by", default="", help="a person's name, for reports")
-@click.option("--json", "as_json", is_flag=True, help="print all that the campaign is")
-@stored
-def create_campaign(
-    settings: Settings, app_id: str, fallback_channel: str | None, as_json: bool, **given: Any
-) -> None:
-    """Make a draft; its id is printed.
-
-    \b
-    smsStandard  an own text per recipient, from the file's column Content
-    smsDynamic   one text, --content, with the recipient's values
-    whatsApp     an approved template, --template FILE:
-                 {"name": "sale", "language": "en", "body": ["{{name}}"],
-                  "buttons": [{"index": 0, "payload": "yes"}]}
-    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
-    from tallycast import drafts, standings  # noqa: PLC0415 - other commands need not load it
-
-    fallback = None
-    if fallback_channel is not None:
-        fallback = drafts.Fallback(fallback_channel, given["fallback_text"], given["fallback_after"])
-    new = drafts.NewSending(
-        campaign_name=given["name"],
-        kind=given["kind"],
-        channel_id=given["channel_id"],
-        created_by=given["created_by"],
-        content=given["content"],
-        template=_read_template(given["template"]),
-        track_links=given["track_links"],
-        fallback=fallback,
-        scheduled_at=given["moment"],
-    )
-
-    async def work(connection: db.Connection) -> "Standing":
-        async with connection.transaction():
-            return standings.describe(await drafts.create(connection, app_id, new, actor()), 0)
-
-    made = with_app(settings, app_id, work)
-    click.echo(_write_json(made) if as_json else made.id)
-
-
-def _read_template(file: Any) -> Any:
-    import msgspec  # noqa: PLC0415 - other commands need not load it
-
-    from tallycast.templates import TemplateUse  # noqa: PLC0415 - the same
-
-    if file is None:
-        return None
-    try:
-        return msgspec.json.decode(file.read(), type=TemplateUse)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadQuery.of(f"--template is not a template: {error}") from None
-
-
-def _write_json(value: object) -> str:
-    import msgspec  # noqa: PLC0415 - other commands need not load it
-
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 @campaign.command("list")
@@ -140,9 +64,12 @@ def list_campaigns(
     settings: Settings, app_id: str, stage: str | None, limit: int, offset: int, as_json: bool
 ) -> None:
     """List campaigns with their stage and totals, the newest first."""
-    from tallycast import sendings  # noqa: PLC0415 - other commands need not load it
+    from tallycast import sendings, standings  # noqa: PLC0415 - other commands need not load it
 
     found = with_app(settings, app_id, lambda c: sendings.list_page(c, app_id, stage, limit, offset))
+    if as_json:
+        click.echo(write_json([standings.describe(one) for one in found]))
+        return
     rows = [
         {
             "id": str(one.campaign_id),
@@ -157,7 +84,7 @@ def list_campaigns(
         }
         for one in found
     ]
-    print_rows(rows, as_json, f"no campaigns: tallycast campaign create --app {app_id} --help")
+    print_rows(rows, False, f"no campaigns: tallycast campaign create --app {app_id} --help")
 
 
 @campaign.command("show")
@@ -175,8 +102,8 @@ def show_campaign(settings: Settings, app_id: str, campaign_id: str, as_json: bo
         return found, await standings.list_steps(connection, app_id, number)
 
     standing, steps = with_app(settings, app_id, work)
-    known = json.loads(_write_json(standing))
-    history = json.loads(_write_json(steps))
+    known = json.loads(write_json(standing))
+    history = json.loads(write_json(steps))
     if as_json:
         click.echo(json.dumps({**known, "transitions": history}, indent=2, ensure_ascii=False))
         return
@@ -215,7 +142,7 @@ def preview_campaign(
             raise Unprocessable(str(error)) from None
         first = await sendings.list_texts(connection, app_id, number, 0, limit)
         size = await previews.measure(renderer, sendings.each_page(db.always(connection), app_id, number))
-        shown = json.loads(_write_json(previews.show(renderer, sending, first)))
+        shown = json.loads(write_json(previews.show(renderer, sending, first)))
         found = {"messages": shown, "totalRecipients": sending.total, "failing": size.failing}
         if size.error:
             found["error"] = size.error

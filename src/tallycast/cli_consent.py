@@ -117,12 +117,12 @@ async def _sniff(file: IO[bytes]) -> tuple[AsyncIterator[bytes], recordings.Read
 
 
 def _report(accepted: int, rejected: list[Rejected]) -> None:
-    """Exit status 1 if any line was not taken."""
+    """Exit status 2 if any line was not taken."""
     for row in rejected:
         where = f"line {row.line}: " if row.line is not msgspec.UNSET else ""
         click.echo(f"{where}{row.recipient}: {row.error}", err=True)
     click.echo(f"{accepted} opted out, {len(rejected)} not taken")
-    sys.exit(1 if rejected else 0)
+    sys.exit(2 if rejected else 0)
 
 
 @opt_outs.command("remove")

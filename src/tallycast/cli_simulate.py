@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tallycast.config import BadSetting
+from tallycast.commands import explaining
 
 
 @click.command()
@@ -51,11 +51,9 @@ def simulate(
     from tallycast.simulator import server  # noqa: PLC0415 - the same
     from tallycast.simulator.profiles import load_profile  # noqa: PLC0415 - the same
 
-    try:
+    with explaining():
         plan = server.Plan(port, smpp_port or None, host, load_profile(profile), seed, ledger, public_url)
         uvloop.run(server.serve(plan, lambda bound: _explain(host, bound, smpp_port)))
-    except (BadSetting, OSError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _explain(host: str, port: int, smpp_port: int) -> None:

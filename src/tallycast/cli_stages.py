@@ -160,14 +160,14 @@ def cancel(settings: Settings, app_id: str, campaign_id: str, note: str) -> None
 @stored
 def retry_failed(settings: Settings, app_id: str, campaign_id: str) -> None:
     """Send again what failed for a reason that may have passed, to nobody who has the message."""
-    from tallycast import handovers, sendings  # noqa: PLC0415 - see above
+    from tallycast import retries, sendings  # noqa: PLC0415 - see above
 
     number = campaigns.parse_id(campaign_id)
 
     async def work(connection: db.Connection) -> int:
         async with connection.transaction():
             await sendings.hold(connection, app_id, number)
-            return await handovers.retry_failed(connection, app_id, number, actor())
+            return await retries.retry_failed(connection, app_id, number, actor())
 
     click.echo(f"{with_app(settings, app_id, work)} messages are sent again")
 
@@ -201,7 +201,7 @@ def unknown(
     The connection or a worker broke between the call and its answer. They are never sent again by themselves: a
     later receipt settles them, or you do, with --verdict. Look at the provider's own log first.
     """
-    from tallycast import handovers, sendings  # noqa: PLC0415 - see above
+    from tallycast import handovers, retries, sendings  # noqa: PLC0415 - see above
 
     number = campaigns.parse_id(campaign_id)
 
@@ -210,7 +210,7 @@ def unknown(
         async with connection.transaction():
             await sendings.hold(connection, app_id, number)
             chosen = list(recipients) or None
-            return await handovers.settle(connection, app_id, number, verdict, chosen, actor())
+            return await retries.settle(connection, app_id, number, verdict, chosen, actor())
 
     async def find(connection: db.Connection) -> list[handovers.UnknownMessage]:
         await sendings.find(connection, app_id, number)

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
 from functools import wraps
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 import psycopg
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tallycast import apps, db, migrations, serving
 from tallycast.config import BadSetting, Settings, load, read_list, setting_type
@@ -35,6 +39,20 @@ _PERSONS_ERRORS = (
     psycopg.OperationalError,
     OSError,
 )
+# Where a terminal is too narrow for a table, sentences are folded, down to this width; ids and times never are.
+_FOLDED_WIDTH = 30
+_LONGEST_WORD = 100
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """What a person can mend ends the command with status 2 and one line on standard error."""
+    try:
+        yield
+    except _PERSONS_ERRORS as error:
+        message = error.message if isinstance(error, Problem) else str(error)
+        click.echo(f"tallycast: {' '.join(message.split())}", err=True)
+        sys.exit(2)
 
 
 def _options(*names: str) -> Callable[[Command], Command]:
@@ -44,12 +62,8 @@ def _options(*names: str) -> Callable[[Command], Command]:
         @wraps(command)
         def run(**arguments: Any) -> Any:
             given = {name: arguments.pop(name) for name in names}
-            try:
+            with explaining():
                 return command(settings=load(given), **arguments)
-            except _PERSONS_ERRORS as error:
-                message = error.message if isinstance(error, Problem) else str(error)
-                click.echo(f"tallycast: {' '.join(message.split())}", err=True)
-                sys.exit(2)
 
         wrapped: Command = run
         for setting in reversed([field for field in fields(Settings) if field.name in names]):
@@ -73,6 +87,17 @@ def _option(name: str, default: Any, help_text: str) -> Callable[[Command], Comm
 stored = _options("data_dir", "database_url", "encryption_key")
 # For commands that ask a provider, or show what will be sent.
 outward = _options("data_dir", "database_url", "encryption_key", "public_url", "private_hosts")
+# For `worker`, which listens nowhere.
+working = _options(
+    "data_dir",
+    "database_url",
+    "database_connections",
+    "encryption_key",
+    "public_url",
+    "private_hosts",
+    "log_format",
+    "log_level",
+)
 all_settings = _options(*(setting.name for setting in fields(Settings)))
 
 
@@ -106,10 +131,23 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     if not rows:
         click.echo(empty)
         return
-    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(soft_wrap=True).print(table)
+    texts = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    console, width = Console(soft_wrap=True), 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in zip(rows[0], *texts, strict=True):
+        longest = max(cell_len(line) for text in column for line in text.splitlines() or [""])
+        is_prose = longest > _LONGEST_WORD or any(" " in text for text in column)
+        table.add_column(column[0], no_wrap=not is_prose, overflow="fold")
+        is_folded = is_prose and console.is_terminal
+        width += 2 + (min(longest, _FOLDED_WIDTH) if is_folded else longest)
+    for cells in texts:
+        table.add_row(*map(Text, cells))
+    console.width = max(console.width, width)
+    console.print(table)
+
+
+def write_json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def write_optional(moment: datetime | None) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from tallycast import audience, campaigns, channels, db, sendings, texts
+from tallycast import audience, campaigns, channels, db, links, sendings, texts
 from tallycast.campaigns import SentCampaign
 from tallycast.channels import Channel
 from tallycast.errors import BadQuery, NotFound, Unprocessable
@@ -179,6 +179,9 @@ def _check_content(kind: Kind, content: str, template: TemplateUse | None) -> No
         if "\0" in text:
             raise BadQuery.of("template must not contain NUL")
         _check_braces("template", text)
+    for n, button in enumerate(template.buttons if template else ()):
+        if button.tracked_url is not None:
+            links.check_url(button.tracked_url, f"template.buttons[{n}].trackedURL")
 
 
 def _check_braces(name: str, text: str) -> None:

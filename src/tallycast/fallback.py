@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from tallycast import db, handovers
+from tallycast import db, retries
 from tallycast.sql import load
 
 _SQL = load("fallback")
@@ -56,7 +56,7 @@ async def _fall_back(
 ) -> None:
     async def work() -> None:
         async with connection.transaction():
-            await handovers.queue_again(connection, app_id, campaign_id, channel_number, seqs, "fallback")
+            await retries.queue_again(connection, app_id, campaign_id, channel_number, seqs, "fallback")
 
     await db.retry_conflicts(work)
 

@@ -5,6 +5,7 @@ depend on it: messages are claimed by rows.
 """
 
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
@@ -24,8 +25,8 @@ def name_process() -> str:
 
 def is_gone(worker: str) -> bool:
     """Whether a process named by `name_process` has ended, as far as this one can see it."""
-    _, place, pid, started = worker.rsplit(" ", 3)
-    return place == _place() and _started(int(pid)) != started
+    match = re.fullmatch(r".+ (\S+) ([0-9]+) ([0-9]+)", worker)
+    return match is not None and match[1] == _place() and _started(int(match[2])) != match[3]
 
 
 def _place() -> str:

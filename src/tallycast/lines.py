@@ -14,7 +14,7 @@ import aiohttp
 
 from tallycast import channels, hosts, smsc
 from tallycast.events import Event
-from tallycast.providers import CARRIERS
+from tallycast.providers import CARRIERS, smpp
 from tallycast.providers.contract import (
     Action,
     Carrier,
@@ -42,6 +42,9 @@ _NOT_SENT = (
 
 
 class Line(Protocol):
+    window: int
+    """How many messages may be in flight."""
+
     async def send(self, message: Outgoing) -> Outcome:
         """Send one message; every failure is an outcome."""
 
@@ -49,6 +52,8 @@ class Line(Protocol):
 
 
 class HttpLine:
+    window = 256
+
     def __init__(self, client: aiohttp.ClientSession, provider: str, credentials: Mapping[str, str]) -> None:
         self._client = client
         self._carrier: Carrier = CARRIERS[provider]
@@ -63,7 +68,7 @@ class HttpLine:
             async with self._client.request(
                 call.method, call.url, headers=dict(call.headers), data=call.body, allow_redirects=False
             ) as answer:
-                body = await answer.content.read(_MAX_ANSWER)
+                body = await _read(answer)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return self._carrier.read_answer(answer.status, headers, body)
         except _NOT_SENT as error:
@@ -75,6 +80,22 @@ class HttpLine:
         """The client belongs to the process."""
 
 
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body, or as much of it as an answer can have."""
+    body = b""
+    while len(body) < _MAX_ANSWER and (chunk := await answer.content.readany()):
+        body += chunk
+    return body
+
+
+def _read_window(credentials: Mapping[str, str]) -> int:
+    """As the session will read it; what is wrong there is told when it binds."""
+    try:
+        return smpp.read_options(credentials).window
+    except ValueError:
+        return 1
+
+
 class SmppLine:
     """A session that is bound again when it ends, at growing intervals with some chance in them."""
 
@@ -84,6 +105,7 @@ class SmppLine:
         private_hosts: Collection[str],
         on_events: Callable[[list[Event]], Awaitable[None]],
     ) -> None:
+        self.window = _read_window(credentials)
         self._credentials = credentials
         self._private_hosts = private_hosts
         self._on_events = on_events

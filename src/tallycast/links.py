@@ -109,7 +109,7 @@ def read_seal(link: Link, seal: str) -> int | None:
     return seq if _digest(link.secret, seq.to_bytes(4, "big"), b"tag") == tag else None
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, name: str = "url") -> str:
     """A target that may be redirected to: absolute http(s), without user info or control characters."""
     try:
         parts = urlsplit(url)
@@ -118,7 +118,7 @@ def check_url(url: str) -> str:
     except ValueError:
         is_good = False
     if not is_good or len(url) > _MAX_URL or re.search(r"[\x00-\x20\x7f\\]", url) or not url.isascii():
-        raise BadQuery.of(f"url must be an absolute http(s) URL of at most {_MAX_URL} ASCII characters")
+        raise BadQuery.of(f"{name} must be an absolute http(s) URL of at most {_MAX_URL} ASCII characters")
     return url
 
 

@@ -8,6 +8,7 @@ import io
 import itertools
 import logging
 import random
+import socket
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -67,7 +68,7 @@ def api_key(kind: str) -> str:
 
 
 def send_campaigns(server_url: str, simulator_url: str, live: Live) -> None:
-    """Send live campaigns, as long as the process lives."""
+    """Send live campaigns, as long as the server listens."""
     dice = random.Random()  # noqa: S311 - another audience each time
     for number in itertools.count(1):
         try:
@@ -76,8 +77,19 @@ def send_campaigns(server_url: str, simulator_url: str, live: Live) -> None:
             _await_end(live, started)
             time.sleep(_SETTLE_SECONDS)
         except (OSError, HTTPException, msgspec.MsgspecError, Refused) as error:
-            log.warning("the live campaign was interrupted, another one starts soon: %s", error)
             time.sleep(_PAUSE_SECONDS)
+            if not _listens(server_url):  # the demo is ending
+                return
+            log.warning("the live campaign was interrupted, another one starts: %s", error)
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _point_webhooks(server_url: str, simulator_url: str, live: Live) -> None:

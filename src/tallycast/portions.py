@@ -1,5 +1,6 @@
 """Portions: claimed messages made ready to send, and those that must not be sent set aside."""
 
+import logging
 import time
 from datetime import UTC, datetime
 from itertools import groupby
@@ -8,6 +9,7 @@ from urllib.parse import quote
 
 from tallycast import db, handovers, optouts, policies, quiet, rendering, sendings, trials
 from tallycast.channels import Channel
+from tallycast.errors import Problem
 from tallycast.handovers import Claim, Desk, Failed, PutOff, Results, Row
 from tallycast.policies import Policy
 from tallycast.providers.contract import Outgoing
@@ -15,6 +17,7 @@ from tallycast.references import write_reference
 from tallycast.rendering import Rendered, Renderer, RenderError
 from tallycast.trials import Trial
 
+log = logging.getLogger("tallycast.portions")
 OPTED_OUT = "The recipient does not want messages any more"
 _POLICY_SECONDS = 5.0
 _MAX_TEXTS = 100
@@ -66,8 +69,15 @@ class Preparer:
             blocked = await optouts.blocked(connection, self._desk.app_id, channel.type, recipients)
             policy = await self._find_policy(connection)
             for row in rows:
-                decided = self._decide(channel, text, policy, portion[row.seq], row, blocked, results)
-                items += [decided] if decided else []
+                try:
+                    item = self._decide(channel, text, policy, portion[row.seq], row, blocked, results)
+                except Exception as error:  # one message must not keep all others
+                    log.exception("a message cannot be prepared", extra={"app": self._desk.app_id})
+                    results.skipped.append(
+                        Failed(portion[row.seq], "unfit", f"It cannot be prepared: {error}"[:500])
+                    )
+                    continue
+                items += [item] if item else []
         return items, results
 
     def _decide(
@@ -116,10 +126,10 @@ class Preparer:
         items = []
         for trial in await trials.claim(connection, self._desk):
             try:
-                text = await self._find_text(connection, trial.campaign_id)
+                text = await self._load_text(connection, trial.campaign_id)  # a draft's text may change
                 rendered = text.render(trials.SEQ, trial.content, trial.variables)
-            except RenderError as error:
-                self._refused_trials.append((trial, str(error)))
+            except (RenderError, Problem, *db.AWAY) as error:
+                self._refused_trials.append((trial, f"it was not sent: {error}"))
                 continue
             outgoing = self._address(channel, trial.recipient, trial.campaign_id, trials.SEQ, rendered)
             claim = Claim(trial.campaign_id, trials.SEQ, 0)
@@ -136,12 +146,14 @@ class Preparer:
         if text is None:
             if len(self._texts) >= _MAX_TEXTS:
                 self._texts.clear()
-            app_id = self._desk.app_id
-            sending = await sendings.find(connection, app_id, campaign_id)
-            renderer = await rendering.load_renderer(connection, app_id, campaign_id, self._base_url)
-            text = _Text(renderer, sending.channel_number != self._desk.channel_number)
-            self._texts[campaign_id] = text
+            text = self._texts[campaign_id] = await self._load_text(connection, campaign_id)
         return text
+
+    async def _load_text(self, connection: db.Connection, campaign_id: int) -> _Text:
+        app_id = self._desk.app_id
+        sending = await sendings.find(connection, app_id, campaign_id)
+        renderer = await rendering.load_renderer(connection, app_id, campaign_id, self._base_url)
+        return _Text(renderer, sending.channel_number != self._desk.channel_number)
 
     async def _find_policy(self, connection: db.Connection) -> Policy:
         now = time.monotonic()

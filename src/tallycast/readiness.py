@@ -77,7 +77,7 @@ async def _check_texts(connection: db.Connection, sending: Sending) -> None:
     if app is None:
         raise NotFound(f"no app {sending.app_id}")
     try:
-        Renderer(sending, app.app_key, "", await rendering.make_links(connection, sending))
+        Renderer(sending, app.app_key, "", await rendering.make_links(connection, sending)).check()
     except RenderError as error:
         raise Unprocessable(str(error)) from None
 

@@ -5,11 +5,10 @@ Only this process knows these answers, so what the database does not take now is
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import psycopg
+from typing import NamedTuple, TypeVar
 
 from tallycast import channels, db, handovers, optouts, stages, trials
 from tallycast.channels import Channel
@@ -18,9 +17,12 @@ from tallycast.handovers import Desk, Results
 from tallycast.trials import Trial
 
 log = logging.getLogger("tallycast.recorder")
+Item = TypeVar("Item")
 ACTOR = "tallycast"
 _AWAY_SECONDS = 0.5
-_SETTLE_SECONDS = 60.0
+# A worker that is asked to stop is killed before that; its claims turn unknown then.
+_SETTLE_SECONDS = 600.0
+_STUCK_SECONDS = 5.0
 
 
 class Pause(NamedTuple):
@@ -55,7 +57,8 @@ class Answered:
 class Recorder:
     def __init__(self, pool: db.Pool, desk: Desk, channel: Channel) -> None:
         self.answered = Answered()
-        self.held = 0  # claims that are not recorded yet
+        self.held = 0  # claims whose outcome is not durable yet
+        self._stuck: list[Results] = []
         self._pool = pool
         self._desk = desk
         self._channel = channel
@@ -81,23 +84,34 @@ class Recorder:
 
     async def _record_all(self) -> None:
         while not (self._is_closing and self.answered.is_empty()):
-            await self._news.wait()
-            self._news.clear()
+            await self._wait_for_news()
             while not self.answered.is_empty():
                 answered, self.answered = self.answered, Answered()
                 while not await self._record(answered):
                     await self._wait_for_database()
 
+    async def _wait_for_news(self) -> None:
+        """Also wakes up for what could not be recorded before, to try it again."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), _STUCK_SECONDS if self._stuck else None)
+        self._news.clear()
+        stuck, self._stuck = self._stuck, []
+        for results in stuck:
+            self.answered.results.add(results)
+
     async def _wait_for_database(self) -> None:
         await asyncio.sleep(_AWAY_SECONDS)
 
     async def _record(self, answered: Answered) -> bool:
-        """Whether all is durable; what is, is taken out of `answered`."""
+        """Whether nothing of it is left to do; what is durable is taken out of `answered`."""
         try:
             async with self._pool.connection() as connection:
-                await self._record_results(connection, answered.results)
-                self.held -= answered.results.count_claims()
-                answered.results = Results()
+                results, answered.results = answered.results, Results()
+                try:
+                    await self._record_results(connection, results)
+                except BaseException:
+                    answered.results = results
+                    raise
                 await self._record_rest(connection, answered)
         except db.AWAY as error:
             log.warning("answers wait for the database: %s", error, extra=self._extra)
@@ -110,22 +124,43 @@ class Recorder:
             await db.retry_conflicts(lambda: handovers.record(connection, self._desk, results))
         except db.AWAY:
             raise
-        except psycopg.Error:
-            if results.count_claims() == 1:  # its claim stays, and turns unknown
-                log.exception("an answer cannot be recorded: %s", results, extra=self._extra)
+        except Exception:
+            if results.count_claims() == 1:
+                log.exception("an answer cannot be recorded yet: %s", results, extra=self._extra)
+                self._stuck.append(results)
                 return
             for single in results.singles():
                 await self._record_results(connection, single)
+        else:
+            self.held -= results.count_claims()
 
     async def _record_rest(self, connection: db.Connection, answered: Answered) -> None:
-        for recipient, code in answered.refusals:
-            await optouts.learn_refusal(
-                connection, self._desk.app_id, self._channel.type, recipient, code, "refused when it was sent"
-            )
-        for verdict in answered.verdicts:
-            await trials.answer(connection, self._desk, *verdict)
-        for pause in answered.pauses:
-            await self._record_pause(connection, pause)
+        await self._write_each(connection, answered.refusals, self._learn_refusal)
+        await self._write_each(connection, answered.verdicts, self._answer_trial)
+        await self._write_each(connection, answered.pauses, self._record_pause)
+
+    async def _write_each(
+        self,
+        connection: db.Connection,
+        rows: list[Item],
+        write: Callable[[db.Connection, Item], Awaitable[None]],
+    ) -> None:
+        while rows:
+            try:
+                await write(connection, rows[0])
+            except db.AWAY:
+                raise
+            except Exception:  # it must not keep what comes after it
+                log.exception("cannot be recorded: %s", rows[0], extra=self._extra)
+            rows.pop(0)
+
+    async def _learn_refusal(self, connection: db.Connection, refusal: tuple[str, str]) -> None:
+        recipient, code = refusal
+        how = "refused when it was sent"
+        await optouts.learn_refusal(connection, self._desk.app_id, self._channel.type, recipient, code, how)
+
+    async def _answer_trial(self, connection: db.Connection, verdict: Verdict) -> None:
+        await trials.answer(connection, self._desk, *verdict)
 
     async def _record_pause(self, connection: db.Connection, pause: Pause) -> None:
         log.warning("paused: %s", pause.reason, extra=self._extra)

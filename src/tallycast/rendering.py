@@ -1,7 +1,7 @@
 """Messages as they go out: a campaign's texts or template, filled in for one recipient."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ from tallycast.references import write_reference
 from tallycast.segments import MAX_PARTS, count_parts
 from tallycast.sendings import Sending
 from tallycast.templates import ButtonUse, HeaderUse, TemplateUse
-from tallycast.texts import Filling, RenderError, find_own_urls, find_urls, read_own
+from tallycast.texts import Filling, RenderError, Variable, find_own_urls, find_urls, read, read_own
 
 __all__ = ["RenderError", "Rendered", "Renderer", "load_renderer", "make_links"]
 
@@ -27,6 +27,7 @@ _URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 _KINDS = {"payload": "quick_reply", "suffix": "url", "coupon": "copy_code"}
 Component = dict[str, Any]
 Fill = Callable[[int, Sequence[str]], Component]
+Write = Callable[[str, str], str]
 
 
 class Rendered(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +50,7 @@ class Renderer:
         self._fallback = self._read(sending, sending.fallback_text) if sending.fallback_text else None
         use = sending.template_use()
         self._template = None if use is None else _Template(use, sending, self._mint(known))
+        self._columns = len(sending.columns)
 
     def _read(self, sending: Sending, text: str) -> Filling:
         return Filling.of(text, sending.columns, self._known, self._write_link)
@@ -72,6 +74,15 @@ class Renderer:
             return Rendered(None, self._template.fill(seq, values), 1)
         return _sms(self._track(seq, content or "") if self._text is None else self._text.fill(seq, values))
 
+    def check(self) -> None:
+        """RenderError where no recipient's message can be filled in, whatever the values; it names the parameter."""
+        if self._template is not None:
+            self._template.check()
+        for name, filling in (("content", self._text), ("fallback.text", self._fallback)):
+            parts = 1 if filling is None else count_parts(filling.fill(0, [""] * self._columns))
+            if parts > MAX_PARTS:
+                raise RenderError(f"{name} {_too_long(parts)}")
+
     def _track(self, seq: int, content: str) -> str:
         """A recipient's own text with its links."""
         if not self._known or "://" not in content:
@@ -87,8 +98,12 @@ def _sms(text: str) -> Rendered:
     if not text.strip():
         raise RenderError("the text is empty")
     if parts > MAX_PARTS:
-        raise RenderError(f"the text takes {parts} SMS parts, and at most {MAX_PARTS} can be sent")
+        raise RenderError(f"the text {_too_long(parts)}")
     return Rendered(text, None, parts)
+
+
+def _too_long(parts: int) -> str:
+    return f"takes {parts} SMS parts, and at most {MAX_PARTS} can be sent"
 
 
 class _Template:
@@ -97,6 +112,7 @@ class _Template:
     def __init__(self, use: TemplateUse, sending: Sending, mint: Callable[[str, int], str]) -> None:
         self._use = use
         self._campaign_id = sending.campaign_id
+        self._last = max(sending.total - 1, 0)
         self._columns = sending.columns
         self._mint = mint
         self._components = [
@@ -108,6 +124,34 @@ class _Template:
     def fill(self, seq: int, values: Sequence[str]) -> TemplateMessage:
         components = [component(seq, values) for component in self._components]
         return TemplateMessage(self._use.name, self._use.language, components)
+
+    def check(self) -> None:
+        """RenderError where a parameter that is the same for all can never be filled in."""
+        for name, text, write in self._parameters():
+            if not any(isinstance(piece, Variable) for piece in read(text)):
+                write(text, name)
+
+    def _parameters(self) -> Iterator[tuple[str, str, Write]]:
+        """Each parameter's name as requests have it, its text, and how it is written."""
+        header, body = self._use.header, self._use.body or ()
+        if header is not None:
+            kind = header.kind
+            yield f"template.header.{kind}", getattr(header, kind), _line if kind == "text" else _url
+            if header.filename is not None:
+                yield "template.header.filename", header.filename, _line
+        if isinstance(body, Mapping):
+            yield from ((f"template.body.{name}", text, _line) for name, text in body.items())
+        else:
+            yield from ((f"template.body[{n}]", text, _line) for n, text in enumerate(body))
+        writes: dict[str, Write] = {"suffix": _suffix, "coupon": _line, "payload": self._last_payload}
+        for n, button in enumerate(self._use.buttons):
+            if button.kind in writes:
+                name = f"template.buttons[{n}].{button.kind}"
+                yield name, getattr(button, button.kind), writes[button.kind]
+
+    def _last_payload(self, text: str, what: str) -> str:
+        """The one with the longest reference."""
+        return self._payload(self._last, text, what)
 
     def _read(self, text: str) -> Filling:
         return Filling.of(text, self._columns, {}, lambda link, _seq: link.url)

@@ -161,14 +161,22 @@ def _is_possible(action: Action, situation: Situation) -> bool:
     """A schedule comes with its moment, so only the stage and the need of an approval count."""
     likely = situation._replace(due=situation.due or situation.now)
     stage = situation.sending.stage
-    return any(rule.action == action and stage in rule.sources and rule.when(likely) for rule in TABLE)
+    is_late = situation.is_stale() and action != "schedule"
+    return any(
+        rule.action == action
+        and stage in rule.sources
+        and rule.when(likely)
+        and not (is_late and rule.target in _ONWARD)
+        for rule in TABLE
+    )
 
 
 def _check_moment(situation: Situation) -> None:
     if situation.is_stale() and situation.due is not None:
         minutes = situation.policy.stale_minutes
         raise Unprocessable(
-            f"it was due at {write_moment(situation.due)}, more than {minutes} minutes ago, and is not sent late: "
+            f"it was due at {write_moment(situation.due)}, more than {minutes} minute{'s' * (minutes != 1)} ago, "
+            "and is not sent late: "
             "give it another scheduledAt"
         )
 

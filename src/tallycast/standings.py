@@ -5,11 +5,12 @@ from typing import Annotated
 
 import msgspec
 
-from tallycast import db, fallback, handovers, sendings
+from tallycast import db, failures, fallback, handovers, sendings
 from tallycast.drafts import Fallback
+from tallycast.failures import Cause
 from tallycast.fallback import Split
 from tallycast.moments import write_moment
-from tallycast.sendings import Sending, Transition
+from tallycast.sendings import Kind, Sending, Stage, Transition
 from tallycast.templates import TemplateUse
 
 UNSET = msgspec.UNSET
@@ -33,12 +34,13 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     """A campaign that is sent from here. `unknown`: messages of which nobody knows whether they went out.
 
     `fallbackSplit`: what became of those that fell back to SMS; they are in the totals, each recipient once.
+    `failures`: why messages failed, when one is asked for and some did.
     """
 
     id: str
     campaign_name: str
-    kind: str
-    stage: str
+    kind: Kind
+    stage: Stage
     channel_id: str = msgspec.field(name="channelID")
     created_by: str
     sender_eid: str = msgspec.field(name="senderEID")
@@ -58,6 +60,7 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     ended_at: Moment | Unset = UNSET
     unknown: int | Unset = UNSET
     fallback_split: Split | Unset = UNSET
+    failures: list[Cause] | Unset = UNSET
 
 
 class Step(msgspec.Struct, frozen=True, rename={"from_stage": "from", "to_stage": "to"}):
@@ -71,7 +74,7 @@ class Step(msgspec.Struct, frozen=True, rename={"from_stage": "from", "to_stage"
     at: Moment
 
 
-def describe(sending: Sending, unknown: int | Unset = UNSET, split: Split | Unset = UNSET) -> Standing:
+def describe(sending: Sending, unknown: int | Unset = UNSET) -> Standing:
     return Standing(
         id=str(sending.campaign_id),
         campaign_name=sending.name,
@@ -95,7 +98,6 @@ def describe(sending: Sending, unknown: int | Unset = UNSET, split: Split | Unse
         started_at=_moment(sending.started_at),
         ended_at=_moment(sending.ended_at),
         unknown=unknown,
-        fallback_split=split,
     )
 
 
@@ -125,9 +127,14 @@ async def find(connection: db.Connection, app_id: str, campaign_id: int) -> Stan
     """All that is known of one campaign."""
     sending = await sendings.find(connection, app_id, campaign_id)
     unknown = await handovers.count_unknown(connection, app_id, campaign_id)
-    if sending.fallback_channel is None:
-        return describe(sending, unknown)
-    return describe(sending, unknown, await fallback.split(connection, app_id, campaign_id))
+    standing = describe(sending, unknown)
+    if sending.fallback_channel is not None:
+        split = await fallback.split(connection, app_id, campaign_id)
+        standing = msgspec.structs.replace(standing, fallback_split=split)
+    if sending.failed:
+        causes = await failures.list_causes(connection, app_id, campaign_id)
+        standing = msgspec.structs.replace(standing, failures=causes)
+    return standing
 
 
 async def list_steps(connection: db.Connection, app_id: str, campaign_id: int) -> list[Step]:

@@ -4,11 +4,12 @@ import asyncio
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from tallycast import apps, db, optouts, readiness, rendering, sendings
+from tallycast.candidates import fold
 from tallycast.errors import BadQuery, NotFound, Unprocessable
 from tallycast.handovers import ENDED, Desk
 from tallycast.keys import Cipher
@@ -67,7 +68,7 @@ class Outcome(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     trial_id: str = msgspec.field(name="trialID")
     recipient: str
-    outcome: str
+    outcome: Literal["waiting", "accepted", "refused", "unknown"]
     message_id: str | None = msgspec.field(name="messageID", default=None)
     reason: str | None = None
 
@@ -122,15 +123,21 @@ def _read_number(recipient: str) -> str:
 
 def _merge(sending: Sending, first: Sequence[Addressed], wanted: Mapping[str, str]) -> list[str]:
     """One value per column of the audience."""
-    unknown = sorted(set(wanted) - set(sending.columns))
-    if unknown:
-        has = ", ".join(sending.columns) or "none yet: import the audience first"
-        raise BadQuery.of(f"variables: {unknown[0][:80]!r} is no column of the audience, which has {has}")
     if any("\0" in value for value in wanted.values()):
         raise BadQuery.of("variables must not contain NUL")
     known = list(first[0].variables or ()) if first else []
-    values = dict(zip(sending.columns, known, strict=False)) | dict(wanted)
+    given = {_find_column(sending, name): value for name, value in wanted.items()}
+    values = dict(zip(sending.columns, known, strict=False)) | given
     return [values.get(column, "") for column in sending.columns]
+
+
+def _find_column(sending: Sending, name: str) -> str:
+    """The audience's column of this name, compared as the import does."""
+    for column in sending.columns:
+        if fold(column) == fold(name):
+            return column
+    has = ", ".join(sending.columns) or "none yet: import the audience first"
+    raise BadQuery.of(f"variables: {name[:80]!r} is no column of the audience, which has {has}")
 
 
 async def find(connection: db.Connection, app_id: str, campaign_id: int, trial_id: str) -> Outcome:

@@ -94,7 +94,9 @@ class Worker:
             async with self._means.pool.connection() as connection:
                 try:
                     await self._look_at(connection, Woken(app_id, woken_at))
-                except (Problem, psycopg.DataError):  # one app's trouble is not the others'
+                except db.AWAY:
+                    raise
+                except Exception:  # one app's trouble is not the others'
                     log.exception("an app cannot be looked after", extra={"app": app_id})
 
     async def _look_at(self, connection: db.Connection, woken: Woken) -> None:
@@ -162,7 +164,7 @@ class Worker:
     async def _find_doubt(self, connection: db.Connection, app_id: str, one: AtWork, now: datetime) -> str:
         """Why a campaign must not go on by itself: it would be late, or somebody may have had it already."""
         if one.is_orphan:
-            return "Its channel was deleted. Cancel it, and make the campaign again on another channel"
+            return "Its channel, or its fallback's, was deleted. Cancel it, and make the campaign again on another"
         if one.home and self._home and one.home != self._home:
             return RESTORED
         policy = await policies.find_policy(connection, app_id)
@@ -257,6 +259,7 @@ class Worker:
             key = {"app_id": app_id, "campaign_id": campaign_id}
             while is_held():
                 async with self._means.pool.connection() as connection:
+                    await handovers.take_over_deleted(connection, app_id, campaign_id)
                     left = await handovers.close_cancelled(connection, app_id, campaign_id)
                     if left == 0:
                         await db.execute(connection, _SQL["close_sending"], key)

@@ -51,6 +51,11 @@ class Rule(NamedTuple):
     wait_seconds: float = 5.0
     growth: float = 2.0
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same message may well be taken later."""
+        return self.action in {Action.RETRY, Action.SLOW_DOWN}
+
 
 class SendError(msgspec.Struct, frozen=True):
     """A refusal: the message was certainly not sent. `retry_after` is what the provider asked for, in seconds."""

@@ -188,6 +188,10 @@ def _refuse(
     reference = sent.biz_opaque_callback_data if sent is not None else None
     world.refuse(channel, recipient, reference, refusal.code, refusal.title)
     headers = {"Retry-After": str(world.profile.retry_after_seconds)} if has_retry_after else {}
+    return _write_refusal(refusal, headers)
+
+
+def _write_refusal(refusal: Refusal, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
         status=refusal.status, body=refusal.body, content_type=refusal.content_type, headers=headers
     )
@@ -243,7 +247,9 @@ async def set_meta_webhook(request: web.Request) -> web.Response:
 
 
 async def list_gateway_templates(request: web.Request) -> web.Response:
-    world = request.app[WORLD]
+    world, key = request.app[WORLD], request.headers.get("D360-API-KEY", "")
+    if world.is_key_refused(find_channel(world, "360dialog", key), key):
+        return _write_refusal(_GATEWAY_REFUSALS[Why.KEY])
     offset, limit = int(request.query.get("offset", 0)), int(request.query.get("limit", 100))
     page, total = world.templates.list(offset, limit, world.origin())
     items = [{**msgspec.to_builtins(one), "status": one.status.lower()} for one in page]
@@ -254,6 +260,9 @@ async def list_gateway_templates(request: web.Request) -> web.Response:
 
 async def list_meta_templates(request: web.Request) -> web.Response:
     world = request.app[WORLD]
+    account = find_channel(world, "meta", request.match_info["number"])
+    if world.is_key_refused(account, _bearer(request)):
+        return _write_refusal(_META_REFUSALS[Why.KEY])
     offset, limit = int(request.query.get("after", 0)), int(request.query.get("limit", 25))
     page, total = world.templates.list(offset, limit, world.origin())
     end = offset + len(page)

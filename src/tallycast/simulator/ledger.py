@@ -108,7 +108,7 @@ def write_time(seconds: float) -> str:
 
 
 class Ledger:
-    """In memory; `file` gets each line as well, when the request is answered."""
+    """In memory; `file` gets each line as well: when the request comes, of a message in parts when all are there."""
 
     def __init__(self, file: Path | None = None) -> None:
         self.messages: list[Message] = []
@@ -117,8 +117,22 @@ class Ledger:
 
     def add(self, entry: Message | Refused) -> None:
         (self.messages if isinstance(entry, Message) else self.refused).append(entry)  # type: ignore[arg-type]
+        if isinstance(entry, Refused) or entry.became != "incomplete":
+            self.write(entry)
+
+    def write(self, entry: Message | Refused) -> None:
+        """Append the line to the file: of a message in parts, when its last one has come."""
         if self._file is not None:
             self._file.write(msgspec.json.encode(entry.line()) + b"\n")
+
+    def end(self) -> None:
+        """Write what is still without its last part: nothing more comes."""
+        for message in self.messages:
+            if message.became == "incomplete":
+                self.write(message)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def flush(self) -> None:
         if self._file is not None:

@@ -1,6 +1,8 @@
 """The simulated SMSC: takes submit_sm, whole or in parts, and sends receipts and people's texts by deliver_sm."""
 
 import asyncio
+import contextlib
+import logging
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 import smpp34
 
+from tallycast.config import BadSetting
 from tallycast.simulator.channels import Channel
 from tallycast.simulator.courier import Notice, Target
 from tallycast.simulator.fates import Fate, Happening, Hearing, Why
@@ -17,6 +20,7 @@ from tallycast.simulator.ledger import Message
 from tallycast.simulator.templates import find_links
 from tallycast.simulator.world import World
 
+log = logging.getLogger("tallycast.simulator")
 _CONCURRENCY = 32
 _ACK_SECONDS = 10.0
 _INVALID_PASSWORD = 0x0E
@@ -112,7 +116,10 @@ class Smsc:
         self._silent: list[smpp34.SubmitSmEvent] = []
 
     async def start(self) -> None:
-        await self._server.start()
+        try:
+            await self._server.start()
+        except smpp34.SmppError as error:  # the port is taken, say
+            raise BadSetting(f"the SMSC cannot listen: {error}") from None
         self.world.courier.spawn(self._listen())
 
     async def stop(self) -> None:
@@ -121,12 +128,21 @@ class Smsc:
     async def _listen(self) -> None:
         while True:
             event = await self._server.next()
-            if isinstance(event, smpp34.Esme):
-                self._sessions[event.session_id] = event
-            elif isinstance(event, smpp34.SubmitSmEvent):
-                self._submit(event)
-            else:
-                self._sessions.pop(event.session_id, None)
+            try:
+                self._hear(event)
+            except Exception:  # the others go on
+                log.exception("the SMSC could not take what came")
+                if isinstance(event, smpp34.SubmitSmEvent):
+                    with contextlib.suppress(smpp34.SmppError, RuntimeError):  # it was answered
+                        event.reject(_STATUSES[Why.BROKEN])
+
+    def _hear(self, event: smpp34.Esme | smpp34.SubmitSmEvent | smpp34.Unbound) -> None:
+        if isinstance(event, smpp34.Esme):
+            self._sessions[event.session_id] = event
+        elif isinstance(event, smpp34.SubmitSmEvent):
+            self._submit(event)
+        else:
+            self._sessions.pop(event.session_id, None)
 
     def _channel(self, system_id: str) -> Channel:
         def make_target(channel: Channel) -> Target:
@@ -185,13 +201,15 @@ class Smsc:
         message = waiting.message
         waiting.texts[part.position] = part.text
         message.message_ids.append(self.world.new_id())
-        if len(message.message_ids) == 1:  # a ledger's line names an id
-            self.world.ledger.add(message)
         message.silence = message.silence or hearing.silence
         message.text = "".join(text for _, text in sorted(waiting.texts.items()))
         if len(waiting.texts) == part.total:
             message.links = tuple(find_links(message.text))
             del self._long[key]
+        if len(message.message_ids) == 1:  # a ledger's line names an id
+            self.world.ledger.add(message)
+        elif len(waiting.texts) == part.total:
+            self.world.ledger.write(message)
         return message
 
     def _begin(self, channel: Channel, recipient: str, event: smpp34.SubmitSmEvent, total: int) -> Message:

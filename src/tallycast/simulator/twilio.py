@@ -23,6 +23,7 @@ from tallycast.simulator.world import World
 
 _CONCURRENCY = 16
 _VERSION = "2010-04-01"
+_MAX_BODY = 1600
 _STATUSES = {
     Happening.SENT: "sent",
     Happening.DELIVERED: "delivered",
@@ -52,6 +53,7 @@ _REFUSALS = {
     Why.BROKEN: _Refusal(500, 20500, "Internal Server Error"),
 }
 _BAD_RECIPIENT = _Refusal(400, 21211, "Invalid 'To' Phone Number")
+_LONG_BODY = _Refusal(400, 21617, "The message body exceeds the 1600 character limit")
 _NO_BODY = _Refusal(400, 21602, "Message body is required")
 _NO_SENDER = _Refusal(400, 21603, "A 'From' phone number is required")
 
@@ -107,6 +109,8 @@ def _find_fault(world: World, channel: Channel, sent: Mapping[str, str], passwor
         return _BAD_RECIPIENT
     if not sent.get("Body") and not sent.get("ContentSid"):
         return _NO_BODY
+    if len(sent.get("Body", "")) > _MAX_BODY:
+        return _LONG_BODY
     return None if sent.get("From") or sent.get("MessagingServiceSid") else _NO_SENDER
 
 

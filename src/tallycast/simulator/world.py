@@ -188,7 +188,7 @@ class World:
     async def stop(self) -> None:
         await self.courier.stop()
         await self.client.close()
-        self.ledger.flush()
+        self.ledger.end()
 
 
 def _can_happen(message: Message, what: Happening) -> bool:

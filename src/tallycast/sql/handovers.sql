@@ -1,12 +1,18 @@
 -- name: claim_next
 -- Claim the next messages of the campaign of a channel that was served longest ago. What is claimed is never claimed
--- again by this way: next_seq has moved in the same commit.
+-- again by this way: next_seq has moved in the same commit. Only the holder of the channel's lease claims: what another
+-- one claims late would wait for ever.
 with picked as (
   select s.campaign_id, s.next_seq as first, least(s.next_seq + %(limit)s, n.total) as until
   from sendings s
   join counts n on n.app_id = %(app_id)s and n.campaign_id = s.campaign_id
   where s.app_id = %(app_id)s and s.channel_number = %(channel_number)s and s.stage = 'sending'
     and s.ended_at is null and s.next_seq < n.total
+    and exists (
+      select from leases l
+      where l.app_id = %(app_id)s and l.name = 'channel:' || %(channel_number)s::int
+        and l.worker = split_part(%(worker)s, '#', 1) and l.until > now()
+    )
   order by s.active_at, s.campaign_id
   limit 1
   for update of s skip locked
@@ -34,6 +40,11 @@ with picked as (
     and exists (
       select from sendings s
       where s.app_id = %(app_id)s and s.campaign_id = %(campaign_id)s and s.stage = 'sending'
+    )
+    and exists (
+      select from leases l
+      where l.app_id = %(app_id)s and l.name = 'channel:' || %(channel_number)s::int
+        and l.worker = split_part(%(worker)s, '#', 1) and l.until > now()
     )
   order by h.due_at
   limit %(limit)s
@@ -105,6 +116,17 @@ set status = 'unknown', reason = %(reason)s, worker = ''
 where h.app_id = %(app_id)s and h.channel_number = %(channel_number)s and h.status = 'claimed'
   and h.worker <> %(worker)s
 returning h.campaign_id, h.seq
+
+-- name: take_over_deleted
+-- Claims of a campaign over a channel that was deleted: nobody will come to it again.
+update handovers h
+set status = 'unknown', reason = %(reason)s, worker = ''
+where h.app_id = %(app_id)s and h.campaign_id = %(campaign_id)s and h.status = 'claimed'
+  and exists (
+    select from channels c
+    where c.app_id = %(app_id)s and c.channel_number = h.channel_number and c.deleted_at is not null
+  )
+returning h.campaign_id, h.seq, h.channel_number
 
 -- name: release_own
 -- Claims whose commit was not seen by the worker that made them.
@@ -198,84 +220,3 @@ where h.app_id = %(app_id)s and h.campaign_id = %(campaign_id)s and h.status = '
   and m.message_id is null and coalesce(m.delivered_at, m.read_at, m.failed_at) is null
 order by h.seq
 limit %(limit)s offset %(offset)s
-
--- name: pick_unknown
--- Lock messages of unknown outcome that a person settles: all of a campaign, or of these recipients.
-select m.seq, m.channel_number
-from messages m
-where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s
-  and m.seq = any(array(
-    select h.seq from handovers h
-    where h.app_id = %(app_id)s and h.campaign_id = %(campaign_id)s and h.status = 'unknown'
-  ))
-  and m.message_id is null and coalesce(m.delivered_at, m.read_at, m.failed_at) is null
-  and (%(recipients)s::text[] is null or m.recipient = any(%(recipients)s::text[]))
-order by m.seq
-for update of m
-
--- name: list_failed
--- Messages of a campaign that failed and that nobody has, with the code and the channel, portion by portion.
-select m.seq, m.channel_number, m.error_code
-from messages m
-where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s and m.seq >= %(from_seq)s
-  and message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) = 'failed'
-order by m.seq
-limit %(limit)s
-
--- name: list_providers
--- The provider of each channel, the deleted ones too.
-select channel_number, provider from channels where app_id = %(app_id)s
-
--- name: queue_again
--- Make messages ready to be sent (again): their provider ids become earlier attempts, whose deliveries still count, and
--- the counts follow. One that was delivered meanwhile is left alone. One that changes its channel leaves an attempt there
--- even where its id is not known, so that the two ways can be told apart.
-with input as materialized (
-  select seq from unnest(%(seq)s::int[]) as t (seq)
-),
-held as materialized (
-  select m.seq, m.channel_number, m.message_id, m.accepted_at, m.failed_at, m.error_code, m.error_title,
-    message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as state
-  from messages m
-  where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s and m.seq = any(%(seq)s::int[])
-    and m.delivered_at is null and m.read_at is null
-  order by m.seq
-  for update of m
-),
-parts as (
-  update attempts a
-  set part = -1
-  where a.app_id = %(app_id)s and a.campaign_id = %(campaign_id)s and a.seq in (select seq from held) and a.part > 0
-),
-earlier as (
-  insert into attempts (
-    app_id, channel_number, message_id, campaign_id, seq, accepted_at, failed_at, error_code, error_title
-  )
-  select %(app_id)s, channel_number, coalesce(message_id, 'none:' || %(campaign_id)s::bigint || '.' || seq),
-    %(campaign_id)s, seq, accepted_at, failed_at, error_code, error_title
-  from held
-  where message_id is not null or channel_number <> %(channel_number)s
-  on conflict (app_id, channel_number, message_id) do nothing
-),
-cleared as (
-  update messages m
-  set message_id = null, accepted_at = null, failed_at = null, error_code = null, error_title = null,
-    channel_number = %(channel_number)s
-  where m.app_id = %(app_id)s and m.campaign_id = %(campaign_id)s and m.seq = any(array(select seq from held))
-),
-again as (
-  insert into handovers as h (app_id, campaign_id, seq, channel_number, status, reason)
-  select %(app_id)s, %(campaign_id)s, seq, %(channel_number)s, 'due', %(reason)s from held
-  on conflict (app_id, campaign_id, seq) do update
-  set status = 'due', channel_number = excluded.channel_number, due_at = now(), attempts = 0, worker = '',
-    reason = excluded.reason
-)
-update counts c
-set queued = c.queued + d.moved, pending = c.pending - d.pending, failed = c.failed - d.failed
-from (
-  select count(*) filter (where state <> 'queued') as moved, count(*) filter (where state = 'pending') as pending,
-    count(*) filter (where state = 'failed') as failed, count(*) as held
-  from held
-) d
-where c.app_id = %(app_id)s and c.campaign_id = %(campaign_id)s
-returning d.held::int

@@ -103,7 +103,7 @@ parking as (
   select %(app_id)s, i.channel_number, i.message_id, i.accepted_at, i.delivered_at, i.read_at, i.failed_at,
     i.error_code, i.error_title
   from input i
-  where i.n not in (select n from found)
+  where i.message_id is not null and i.n not in (select n from found)
   order by i.channel_number, i.message_id
   on conflict (app_id, channel_number, message_id, button) do update
   set accepted_at = least(p.accepted_at, excluded.accepted_at),

@@ -24,8 +24,13 @@ order by c.sent_at desc, c.campaign_id desc
 limit %(limit)s offset %(offset)s
 
 -- name: find_campaign
--- The campaign whose recipients are asked for.
-select campaign_id, type, sent_at, phone, channel_name, source_name, sender_eid, subject, content
+-- The campaign whose recipients are asked for. One that is sent from here keeps with each message what was sent:
+-- its own content is the text with variables, which nobody gets.
+select campaign_id, type, sent_at, phone, channel_name, source_name, sender_eid, subject,
+  case when exists (
+    select from sendings s
+    where s.app_id = %(app_id)s and s.campaign_id = %(campaign_id)s and s.kind = 'smsDynamic'
+  ) then '' else content end as content
 from campaigns
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 

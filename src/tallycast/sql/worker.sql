@@ -41,6 +41,10 @@ select s.campaign_id, s.stage, s.scheduled_at, s.active_at, s.home, s.fallback_c
   exists (
     select from channels c
     where c.app_id = %(app_id)s and c.channel_number = s.channel_number and c.deleted_at is not null
+  )
+  or exists (
+    select from channels c
+    where c.app_id = %(app_id)s and c.channel_number = s.fallback_channel and c.deleted_at is not null
   ) as is_orphan
 from sendings s
 where s.app_id = %(app_id)s and s.ended_at is null and s.stage in ('scheduled', 'sending', 'cancelled')

@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import msgspec
 from litestar import Request, Response
@@ -222,10 +222,29 @@ def decode(body: bytes, kind: type[Result]) -> Result:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadQuery.of(f"the body is not what is expected: {error}") from None
+        raise BadQuery.of(f"the body is not what is expected: {error}{_expected(kind, str(error))}") from None
+
+
+def _expected(kind: type[Any], error: str) -> str:
+    """What a field may be, where that is a choice of words."""
+    match = re.fullmatch(r"Invalid enum value .* - at `\$\.(\w+)`", error, re.DOTALL)
+    if match is None:
+        return ""
+    known = msgspec.json.schema(kind)["$defs"].get(kind.__name__, {})
+    said = known.get("properties", {}).get(match[1], {})
+    words = [word for one in said.get("anyOf", [said]) for word in one.get("enum", ()) if word is not None]
+    return f"; it must be {' or '.join(words)}" if words else ""
 
 
 Work = Callable[[db.Connection], Awaitable[Answer]]
+
+
+def next_link(request: Asked, position: str) -> dict[str, str]:
+    """`Link` to the next page (RFC 8288): this one's parameters, from another position."""
+    parts = request.scope["query_string"].decode("latin-1").split("&")
+    kept = [part for part in parts if part and not part.startswith(("offset=", "cursor="))]
+    target = re.sub(r"[^!-~]|[<>]", lambda match: quote(match[0]), "&".join([*kept, position]))
+    return {"Link": f'<{request.scope["path"]}?{target}>; rel="next"'}
 
 
 async def create(request: Asked, app_id: str, body: bytes, work: Work) -> Response[bytes]:

@@ -13,7 +13,7 @@ from tallycast.audience import Upload
 from tallycast.candidates import Mapping
 from tallycast.errors import BadQuery, NotFound, TooLarge, Unprocessable, UnsupportedMediaType
 from tallycast.idempotency import Answer
-from tallycast.imports import ENDED, Import
+from tallycast.imports import ENDED, Import, State
 from tallycast.moments import write_moment
 from tallycast.spreadsheets import CSV, NDJSON, XLSX
 from tallycast.web.answers import (
@@ -67,7 +67,7 @@ class ImportView(msgspec.Struct, rename="camel", omit_defaults=True):
 
     id: str
     campaign_id: str = msgspec.field(name="campaignID")
-    state: str
+    state: State
     percent: int
     rows: int
     accepted: int
@@ -143,6 +143,7 @@ def _view(found: Import) -> ImportView:
         body_types=(CSV, XLSX, NDJSON, FORM),
         result=ImportView,
         status=201,
+        later=202,
         example=_EXAMPLE,
         errors=(BadQuery, NotFound, TooLarge, UnsupportedMediaType, Unprocessable),
         is_idempotent=True,

@@ -164,8 +164,9 @@ async def get_channel(request: Asked, appID: str, channelID: str) -> Response[by
     ),
 )
 async def change_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
-    """What is left out stays; a secret that is null or empty is removed, and with `ratePerSecond` null the provider's
-    usual rate holds. Type and provider cannot change.
+    """What is left out stays, each of the `credentials` too; a secret that is null or empty is removed, `credentials`
+    null removes all of them, and with `ratePerSecond` null the provider's usual rate holds. Type and provider cannot
+    change.
     """
     wanted = decode(await read_json(request), ChannelChange)
     async with of(request).pool.connection() as connection, connection.transaction():

@@ -57,6 +57,7 @@ class Doc:
     is_body_optional: bool = False
     result: Any = None
     status: int = 200
+    later: int | None = None  # the same result, while it goes on
     example: Any = None
     content_type: str = _JSON
     errors: tuple[type[Problem], ...] = field(default=())
@@ -157,8 +158,9 @@ def _write_operation(operation: Operation, schemas: dict[int, Any]) -> dict[str,
         errors = (*doc.errors, *_APP_ERRORS, ServiceFailure, ServiceUnavailable)
         written["security"] = [{"AppToken": []}]
         written["description"] += f"\n\nNeeds the scope `{operation.scope}`."
-    written["responses"] = {str(doc.status): _success(doc, schemas)} | {
-        str(e.status): _failure(e) for e in errors
+    written["responses"] = {
+        **{str(status): _success(doc, schemas) for status in (doc.status, doc.later) if status},
+        **{str(e.status): _failure(e) for e in errors},
     }
     if doc.body is not None:
         content: dict[str, Any] = {"schema": schemas[id(doc.body)]}

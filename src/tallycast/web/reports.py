@@ -1,9 +1,7 @@
 """The reports that existing clients read: sent-campaigns-summary and sent-campaigns-detail."""
 
 import asyncio
-import re
 from typing import Any
-from urllib.parse import quote
 
 from litestar import get
 from litestar.response.base import ASGIResponse
@@ -13,6 +11,7 @@ from tallycast.errors import BadQuery, NotFound
 from tallycast.reports import Detail, Summary
 from tallycast.web.answers import (
     Asked,
+    next_link,
     read_choice,
     read_int,
     read_page,
@@ -71,14 +70,6 @@ _DETAIL_EXAMPLE: list[dict[str, Any]] = [
 ]
 
 
-def _next_link(request: Asked, position: str) -> dict[str, str]:
-    """`Link` to the next page (RFC 8288): this one's parameters, from another position."""
-    parts = request.scope["query_string"].decode("latin-1").split("&")
-    kept = [part for part in parts if part and not part.startswith(("offset=", "cursor="))]
-    target = re.sub(r"[^!-~]|[<>]", lambda match: quote(match[0]), "&".join([*kept, position]))
-    return {"Link": f'<{request.scope["path"]}?{target}>; rel="next"'}
-
-
 @get(
     "/data/sent-campaigns-summary",
     scope="reports:read",
@@ -116,7 +107,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
     channel_type = read_choice(query, "channel", _CHANNELS)
     async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
         page = await reports.summarize(connection, appID, limit, offset, start_at, end_at, channel_type)
-    headers = _next_link(request, f"offset={offset + limit}") if page.has_more and limit else None
+    headers = next_link(request, f"offset={offset + limit}") if page.has_more and limit else None
     return succeed_fast(request, page.rows, headers)
 
 
@@ -168,5 +159,5 @@ async def get_sent_campaigns_detail(request: Asked, appID: str) -> ASGIResponse:
         raise BadQuery.of("cursor must be one that a Link header gave")
     async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
         page = await reports.detail(connection, appID, history_id, limit, offset, cursor, status)
-    headers = _next_link(request, f"cursor={page.next_cursor}") if page.has_more and limit else None
+    headers = next_link(request, f"cursor={page.next_cursor}") if page.has_more and limit else None
     return succeed_fast(request, page.rows, headers)

@@ -1,6 +1,7 @@
 """Campaigns that tallycast sends itself, over HTTP: making them, looking at them, and what they will send."""
 
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -19,6 +20,7 @@ from tallycast.web.answers import (
     create,
     decode,
     encode,
+    next_link,
     read_choice,
     read_int,
     read_json,
@@ -67,6 +69,13 @@ _EXAMPLE = {
     "scheduledAt": "2026-12-01T01:00:00.000Z",
     "unknown": 0,
 }
+
+
+class _Fixed(msgspec.Struct):
+    """What a campaign has for good."""
+
+    kind: Any = None
+    channel_id: Any = msgspec.field(name="channelID", default=None)
 
 
 class Preview(msgspec.Struct, rename="camel"):
@@ -134,13 +143,16 @@ async def create_campaign(request: Asked, appID: str) -> Response[bytes]:
     ),
 )
 async def list_campaigns(request: Asked, appID: str) -> Response[bytes]:
-    """In every stage, drafts too. `sent-campaigns-summary` has those that went out, also those of other systems."""
+    """In every stage, drafts too. `sent-campaigns-summary` has those that went out, also those of other systems. While
+    there is more, the header `Link` leads to the next page.
+    """
     query = read_query(request)
     limit, offset = read_page(query)
     stage = read_choice(query, "stage", STAGES)
     async with of(request).pool.connection() as connection:
-        found = await sendings.list_page(connection, appID, stage, limit, offset)
-    return succeed(request, [standings.describe(one) for one in found])
+        found = await sendings.list_page(connection, appID, stage, limit + 1, offset)
+    headers = next_link(request, f"offset={offset + limit}") if len(found) > limit > 0 else None
+    return succeed(request, [standings.describe(one) for one in found[:limit]], headers=headers)
 
 
 @get(
@@ -156,7 +168,9 @@ async def list_campaigns(request: Asked, appID: str) -> Response[bytes]:
     ),
 )
 async def get_campaign(request: Asked, appID: str, campaignID: str) -> Response[bytes]:
-    """Its totals are those of this moment. `unknown` messages may have gone out or not: see `…/unknown`."""
+    """Its totals are those of this moment. `unknown` messages may have gone out or not: see `…/unknown`. `failures`
+    says why messages failed, the most frequent first, 50 at most.
+    """
     campaign_id = campaigns.parse_id(campaignID)
     async with of(request).pool.connection() as connection:
         return succeed(request, await standings.find(connection, appID, campaign_id))
@@ -180,7 +194,10 @@ async def change_campaign(request: Asked, appID: str, campaignID: str) -> Respon
     campaign_id = campaigns.parse_id(campaignID)
     async with of(request).pool.connection() as connection:
         await sendings.find(connection, appID, campaign_id)
-    wanted = decode(await read_json(request), SendingChange)
+    body = await read_json(request)
+    if decode(body, _Fixed) != _Fixed():
+        raise BadQuery.of("kind and channelID cannot be changed: make another campaign")
+    wanted = decode(body, SendingChange)
     async with of(request).pool.connection() as connection, connection.transaction():
         changed = await drafts.change(connection, appID, campaign_id, wanted)
     return succeed(request, standings.describe(changed, 0))

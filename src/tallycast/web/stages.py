@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from tallycast import campaigns, db, handovers, readiness, sendings, stages, standings
+from tallycast import campaigns, db, handovers, readiness, retries, sendings, stages, standings
 from tallycast.errors import (
     BadQuery,
     Forbidden,
@@ -18,6 +18,7 @@ from tallycast.errors import (
 )
 from tallycast.idempotency import Answer
 from tallycast.moments import parse_moment, write_moment
+from tallycast.numbers import InvalidNumber, parse_number
 from tallycast.stages import Action
 from tallycast.standings import Moment, Standing
 from tallycast.web.answers import Asked, create, decode, encode, read_json, read_page, read_query, succeed
@@ -151,6 +152,8 @@ async def _act(
     wanted = decode(body or b"{}", kind)
     if len(wanted.note) > _MAX_NOTE or "\0" in wanted.note:
         raise BadQuery.of(f"note must be at most {_MAX_NOTE} characters, without NUL")
+    if isinstance(wanted, Objection) and not wanted.note.strip():
+        raise BadQuery.of("note must say what is to be changed")
     moment = wanted.scheduled_at if isinstance(wanted, Schedule) else None
     scheduled_at = parse_moment(moment, "scheduledAt") if moment else None
     if stages.goes_onward(action):
@@ -219,7 +222,7 @@ async def retry_failed(request: Asked, appID: str, campaignID: str) -> Response[
     """Only failures that the provider's error table calls passing, and nobody who has the message."""
 
     async def work(connection: db.Connection, campaign_id: int) -> object:
-        retried = await handovers.retry_failed(connection, appID, campaign_id, actor_of(request))
+        retried = await retries.retry_failed(connection, appID, campaign_id, actor_of(request))
         return Retried(retried)
 
     return await _settle(request, appID, campaignID, b"", work)
@@ -282,16 +285,22 @@ async def settle_unknown(request: Asked, appID: str, campaignID: str) -> Respons
         await sendings.find(connection, appID, campaign_id)
     body = await read_json(request)
     said = decode(body, Verdict)
-    if any("\0" in recipient for recipient in said.recipients or ()):
-        raise BadQuery.of("recipients must be phone numbers like +85298765432")
+    numbers = None if said.recipients is None else [_read_number(one) for one in said.recipients]
 
     async def work(connection: db.Connection, campaign_id: int) -> object:
         actor = actor_of(request)
-        return Settled(
-            await handovers.settle(connection, appID, campaign_id, said.verdict, said.recipients, actor)
-        )
+        return Settled(await retries.settle(connection, appID, campaign_id, said.verdict, numbers, actor))
 
     return await _settle(request, appID, campaignID, body, work)
+
+
+def _read_number(recipient: str) -> str:
+    try:
+        return parse_number(recipient).e164
+    except InvalidNumber as error:
+        raise BadQuery.of(
+            f"recipients must be phone numbers like +85298765432, not {recipient[:40]!r}: {error}"
+        ) from None
 
 
 async def _settle(

@@ -46,6 +46,7 @@ class _Envelope(msgspec.Struct):
         body=NewTrial,
         body_example={"recipient": "+85298765432", "variables": {}},
         result=Outcome,
+        later=202,
         example=_EXAMPLE,
         errors=(BadQuery, NotFound, UnsupportedMediaType, Unprocessable, ServiceUnavailable),
         is_idempotent=True,
