@@ -45,7 +45,7 @@ async def new_database(database_url: str, name: str) -> AsyncIterator[str]:
     async with db.connect(database_url) as connection:
         await connection.execute(f"create database {name}".encode())
         try:
-            yield database_url.replace("/tallycast?", f"/{name}?")
+            yield re.sub(r"/\w+\?", f"/{name}?", database_url, count=1)
         finally:
             await connection.execute(f"drop database {name} with (force)".encode())
 

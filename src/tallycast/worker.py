@@ -16,7 +16,18 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tallycast import audience, channels, db, fallback, handovers, leases, policies, readiness, stages
+from tallycast import (
+    audience,
+    channels,
+    db,
+    fallback,
+    handovers,
+    leases,
+    policies,
+    readiness,
+    sendings,
+    stages,
+)
 from tallycast.calls import make_client
 from tallycast.channels import Channel
 from tallycast.config import URGENT_CONNECTIONS, Settings
@@ -223,6 +234,11 @@ class Worker:
 
     def _starting_job(self, app_id: str, campaign_id: int) -> Job:
         async def job(_is_held: Callable[[], bool]) -> None:
+            async with self._means.pool.connection() as connection:
+                sending = await sendings.find(connection, app_id, campaign_id)
+                if not sending.is_channel_deleted:  # BadKey: another worker may have the right key
+                    channel = await channels.find(connection, app_id, sending.channel_id)
+                    channel.open_secrets(self._means.cipher)
             reason = await self._try_start(app_id, campaign_id)
             if reason:
                 async with self._means.pool.connection() as connection, connection.transaction():

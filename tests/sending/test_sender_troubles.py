@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from aiohttp import web
+from test_sender import is_in, numbers, send
 
 from engine import (
     Provider,
@@ -28,7 +29,6 @@ from tallycast.handovers import Claim, Desk, Results, Sent
 from tallycast.keys import load_cipher
 from tallycast.lines import HttpLine
 from tallycast.providers.contract import Accepted, Outgoing
-from test_sender import is_in, numbers, send
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,22 @@
+"""A database of its own for tests that have a worker of their own: that of the shared server would compete with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tallycast import embedded, migrations
+
+
+@pytest.fixture(scope="session")
+def database_url(data_dir: Path) -> Iterator[str]:
+    server = embedded.start(data_dir)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("create database sending")
+    url = server.url.replace("/tallycast?", "/sending?")
+    migrations.migrate(url)
+    yield url
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("drop database sending with (force)")
+    server.stop()
