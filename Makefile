@@ -33,7 +33,8 @@ bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 m
 	$(BIN)/python bench/run.py $(ARGS)
 
 test-clients: $(VENV)/clients.stamp ## Run other languages' clients and a browser against the server
-	$(BIN)/python -m pytest -m clients tests/clients $(ARGS)
+	$(BIN)/python -m pytest -m clients tests/clients/test_smpp_node.py $(ARGS)
+	$(BIN)/python -m pytest -m clients tests/clients --ignore tests/clients/test_smpp_node.py $(ARGS)
 
 test-storm: $(VENV)/dev.stamp ## kill -9 of tallycast and of PostgreSQL in storms of receipts and of campaigns
 	$(BIN)/python -m pytest -m storm $(ARGS)
