@@ -57,7 +57,8 @@ class Load:
         self.job = job
         self.sent = 0
         self.lines = Path(job.ids).read_text().splitlines() if job.ids else []
-        self.idle: list[Connection] = []
+        # In turn: the server closes a connection that was not used for half a minute.
+        self.idle: deque[Connection] = deque()
         self.waiting: deque[tuple[int, float]] = deque()
         self.latencies: list[float] = []
         self.lags: list[float] = []
@@ -107,7 +108,7 @@ class Load:
     def _dispatch(self, due: float) -> None:
         n, self.sent = self.sent, self.sent + 1
         if self.idle:
-            self.idle.pop().send(self.build(n), due)
+            self.idle.popleft().send(self.build(n), due)
         else:
             self.waiting.append((n, due))
 

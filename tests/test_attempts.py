@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import uuid
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stage import Stage, at, make_stage, says
-from tallycast import attempts, db, handovers, retries
+from tallycast import attempts, db, handovers, receipts, retries, trials
 from tallycast.attempts import Part
 from tallycast.channels import Channel
 from tallycast.events import ButtonClick, Receipt
 from tallycast.handovers import Claim, Desk, Results, Sent
+from tallycast.trials import Trial
 
 pytestmark = pytest.mark.anyio
 PARTS = ("p1", "p2", "p3")
@@ -138,6 +140,23 @@ async def test_parts_of_an_earlier_attempt_say_nothing_any_more(stage: Stage) ->
     assert await retries.queue_again(*key, [0], "again") == 1
     await stage.apply(channel, says("p2", "delivered", 20), says("p1", "failed", 10, "8"))
     assert await stage.counts(campaign_id) == {"total": 1, "queued": 1}
+    assert await stage.drift() == []
+
+
+async def test_receipts_and_clicks_of_every_part_of_a_test_message_are_taken_and_count_nowhere(
+    stage: Stage,
+) -> None:
+    channel = await stage.add_channel("sms")
+    campaign_id = await stage.sent(channel, "m-0")
+    await stage.apply(channel, says("p2", "delivered", 5))
+    desk = Desk(stage.app_id, channel.channel_number, "w")
+    trial = Trial(str(uuid.uuid4()), campaign_id, "+85299999999", None, [])
+    await trials.answer(stage.connection, desk, trial, "accepted", PARTS, "")
+    assert await receipts.match_leftovers(stage.connection, stage.app_id) == 1
+    await stage.apply(channel, says("p1", "delivered", 10), says("p3", "failed", 20, "8"))
+    await stage.apply(channel, ButtonClick("yes", "p1", None, 1_700_000_000_000))
+    assert await stage.parked() == []
+    assert await stage.counts(campaign_id) == {"total": 1, "pending": 1}
     assert await stage.drift() == []
 
 

@@ -17,14 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stage import Stage, make_stage, until
-from tallycast import audience, channels, db, drafts, imports, optouts, sendings
+from tallycast import audience, channels, db, drafts, error_logs, imports, mending, optouts, sendings
 from tallycast.audience import Upload
-from tallycast.candidates import Mapping, Misfit, map_columns
+from tallycast.candidates import Mapping, Misfit, find_errors, map_columns
 from tallycast.channels import NewChannel
 from tallycast.drafts import Fallback, NewSending
 from tallycast.errors import NotFound, Unprocessable
 from tallycast.imports import Import
 from tallycast.keys import Cipher
+from tallycast.rows import Row
 from tallycast.sendings import Kind, Sending
 from tallycast.spreadsheets import CSV, NDJSON, XLSX
 from tallycast.templates import TemplateUse
@@ -346,10 +347,99 @@ async def test_the_column_of_the_numbers_has_many_names(desk: Desk, name: str) -
 
 
 async def test_the_likeliest_of_several_columns_has_the_numbers(desk: Desk) -> None:
-    columns = map_columns(["number", "Error", "Recipients Number"], Mapping(), await desk.draft())
-    assert columns == (2, None, ["number"], [0]), "and the column of an error log is no variable"
+    columns = map_columns(["number", "x", "Recipients Number"], Mapping(), await desk.draft())
+    assert columns == (2, None, ["number", "x"], [0, 1])
+
+
+async def test_an_error_log_has_a_column_of_errors_that_the_campaign_does_not_use(desk: Desk) -> None:
+    header = ["to", " ERROR", "x"]
+    draft = await desk.draft()
+    assert find_errors(header, Mapping(), draft) == 1
+    assert find_errors(header, Mapping(variables={"why": "Error"}), draft) is None
+    assert find_errors([*header, "error"], Mapping(), draft) is None
     draft = await desk.draft(content="{{Error}}")
-    assert map_columns(["to", "error"], Mapping(), draft).names == ["Error"]
+    assert find_errors(header, Mapping(), draft) is None
+    assert map_columns(header, Mapping(), draft).names == ["Error", "x"]
+
+
+async def write_log(desk: Desk, found: Import) -> str:
+    chunks = [chunk async for chunk in error_logs.write(desk.pool.connection, desk.stage.app_id, found)]
+    return b"".join(chunks).decode("utf-8-sig")
+
+
+BROKEN_CSV = (
+    "\ufeffRecipients Number,name,code\n"
+    "+85261230001,short\n"
+    "+85261230002,long,1,2,=3\n"
+    "12,=Di(),3\n"
+    "+85228001234,-Ed,4\n"
+    '="12",\'@Flo,5\n'
+    "+85261230004,G\0us,6\n"
+    "+85261230005,Hal\ufffd,7\n"
+    "+85261239999,out,8\n"
+    '+85261230006,torn,"a"b\n'
+    '+85261230007,stray,"9\n'
+)
+BROKEN_NDJSON = (
+    '{"Recipients Number":"12","name":"short","code":"1"}\n'
+    '{"Recipients Number":"+85261230001","name":"more","code":"1","x":"=2"}\n'
+    '{"Recipients Number":"+85261230002","name":["list"]}\n'
+    '{"Recipients Number":"+85261230003",\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "media_type", "rows"), [(BROKEN_CSV, CSV, 10), (BROKEN_NDJSON, NDJSON, 4)], ids=["CSV", "NDJSON"]
+)
+async def test_an_error_log_that_nobody_has_mended_gives_every_row_its_error_again(
+    desk: Desk, raw: str, media_type: str, rows: int
+) -> None:
+    draft = await desk.draft()
+    await optouts.add(desk.stage.connection, desk.stage.app_id, "sms", ["+85261239999"], "test")
+    found = await desk.load(draft, raw, media_type)
+    assert (found.rows, found.accepted) == (rows, 0)
+    log = await write_log(desk, found)
+    again = await desk.load(draft, log)
+    assert numbers(again) == numbers(found)
+    assert await write_log(desk, again) == log
+    assert [row[1:] for row in await desk.errors(again)] == [
+        ([*cells, *[""] * (3 - len(cells))], error) for _, cells, error in await desk.errors(found)
+    ]
+
+
+async def test_a_row_of_an_error_log_that_is_mended_is_taken_as_it_was_in_the_file(desk: Desk) -> None:
+    draft = await desk.draft(content="{{name}} {{code}}")
+    await optouts.add(desk.stage.connection, desk.stage.app_id, "sms", ["+85261239999"], "test")
+    log = list(csv.reader(io.StringIO(await write_log(desk, await desk.load(draft, BROKEN_CSV)))))
+    assert log[1] == ["+85261230001", "short", "", "2 cells under 3 columns: a text with a delimiter or line end needs quotes; mend the row, then empty this cell"]  # fmt: skip
+    log[1] = ["+85261230001", "short", "0", ""]
+    log[2] = [*log[2][:3], ""]
+    log[3][0] = "+85261230003"
+    log[5][0] = '\'="+85261230008"'
+    mended = io.StringIO()
+    csv.writer(mended).writerows([log[n] for n in (0, 1, 2, 3, 5)])
+    found = await desk.load(draft, mended.getvalue())
+    assert (numbers(found), list(found.header)) == ((4, 4, 0, 0, 0, 0), ["Recipients Number", "name", "code"])
+    assert [(row[0], row[4]) for row in await desk.messages(draft)] == [
+        ("+85261230001", ["short", "0"]),
+        ("+85261230002", ["long", "1"]),
+        ("+85261230003", ["=Di()", "3"]),
+        ("+85261230008", ["'@Flo", "5"]),
+    ]
+    assert await desk.columns(draft) == ["name", "code"]
+
+
+CELLS = st.text(st.sampled_from("'=+-@\t\r1 a"), max_size=6)
+
+
+@given(cells=st.lists(CELLS, max_size=5), width=st.integers(0, 5), error=st.sampled_from(["", "landline"]))
+def test_a_row_comes_out_of_an_error_log_as_it_went_in(cells: list[str], width: int, error: str) -> None:
+    row = mending.arrange(cells, width, error)
+    whole = [*cells, *[""] * (width - len(cells))]
+    assert mending.restore(Row(7, row), width) == Row(7, whole)
+    assert mending.restore(Row(7, mending.arrange(cells, width, mending.not_shown("torn"))), width) == Row(
+        7, whole, "torn"
+    )
 
 
 async def test_a_mapping_names_the_columns(desk: Desk) -> None:
@@ -398,7 +488,7 @@ async def test_a_cell_with_a_nul_and_one_that_is_too_long_are_set_aside(desk: De
     found = await desk.load(draft, raw)
     assert numbers(found) == (3, 1, 0, 0, 2, 0)
     assert [(row[1][1][:3], row[2]) for row in await desk.errors(found)] == [
-        ("a\u2400b", "a cell has a NUL character"),
+        ("a\u2400b", "a cell has a NUL character; mend the row, then empty this cell"),
         ("xxx", "a cell is longer than 10000 characters"),
     ]
 

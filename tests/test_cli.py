@@ -316,6 +316,16 @@ def test_a_worker_must_be_told_the_address_of_links_unless_serve_started_it(stor
     assert refuse("worker", *storage).startswith("public-url must be given, the same as to serve")
 
 
+def test_a_worker_without_a_database_to_share_is_refused_and_makes_none(tmp_path: Path) -> None:
+    folder = tmp_path / "typo"
+    said = refuse("worker", "--data-dir", str(folder), "--public-url", "https://l.example.com")
+    assert said == (
+        f"data-dir {folder} has no database, and a worker shares one that exists: "
+        "give the --data-dir of `tallycast serve`, or its --database-url"
+    )
+    assert not folder.exists()
+
+
 def test_a_worker_lists_only_the_options_that_matter_to_it() -> None:
     options = {name for one in main.commands["worker"].params for name in one.opts}
     assert options == {

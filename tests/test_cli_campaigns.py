@@ -302,7 +302,9 @@ def test_a_test_message_waits_for_a_worker(desk: Desk, monkeypatch: pytest.Monke
     held = "insert into leases values (%(app_id)s, 'channel:1', 'nobody', now() + interval '1 hour')"
     desk.ask(held)
     said = desk.run("test", made, "+85291000077", "--var", "name=Lee", status=2)
-    assert said == "no worker has taken it yet: is `tallycast serve` or `tallycast worker` running?\n"
+    assert said.startswith(
+        "no worker has taken it yet: is `tallycast serve` or `tallycast worker` running? After ten"
+    )
     assert desk.ask(
         "select recipient, variables, asked_as, outcome from trials where app_id = %(app_id)s"
     ) == [("+85291000077", ["Lee"], ME, None)]

@@ -69,9 +69,23 @@ def test_a_channel_is_made_and_shown_with_its_webhook_url_and_never_its_secrets(
 
 def test_what_is_left_out_of_a_change_stays_also_the_other_credentials(desk: Desk) -> None:
     made = desk.create(
-        "--credential", "accountSID=AC1", "--credential", "authToken=old", "--credential", "x=1"
+        "--credential",
+        "accountSID=AC1",
+        "--credential",
+        "authToken=old",
+        "--credential",
+        "messagingServiceSID=MG1",
     )
-    options = ("--credential", "authToken=-", "--credential", "x=", "--name", "Shop", "--rate", "3")
+    options = (
+        "--credential",
+        "authToken=-",
+        "--credential",
+        "messagingServiceSID=",
+        "--name",
+        "Shop",
+        "--rate",
+        "3",
+    )
     changed = json.loads(desk.run("change", made["id"], *options, "--json", text="new\n"))
     assert changed == made | {
         "channelName": "Shop",
@@ -92,6 +106,10 @@ def test_what_is_left_out_of_a_change_stays_also_the_other_credentials(desk: Des
         (("--rate", "0"), "ratePerSecond"),
         (("--rate", "much"), "--rate must be a number, or usual"),
         (("--credential", "baseURL=http://127.0.0.1:9"), "credentials.baseURL"),
+        (
+            ("--credential", "token=t0ken"),
+            "twilio has no 'token'; it has accountSID, authToken, messagingServiceSID",
+        ),
     ],
 )
 def test_what_cannot_be_changed_is_named_and_secrets_are_not(

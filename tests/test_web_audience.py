@@ -112,7 +112,7 @@ def test_an_error_log_is_harmless_in_a_spreadsheet_and_can_be_imported_again(app
 def test_cells_beyond_the_header_come_after_the_error(app: App) -> None:
     draft = make_draft(app)
     view = send(app, draft, "number,name\n+85261234561,a,b\n").json()["result"]
-    error = "3 cells under 2 columns: a text with a delimiter or line end needs quotes"
+    error = "3 cells under 2 columns: a text with a delimiter or line end needs quotes; mend the row, then empty this cell"
     assert log_of(app, draft, view["id"])[1] == ["+85261234561", "a", error, "b"]
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 
 from harness import App, Server, wait_for
 from tallycast import channels, db
-from tallycast.providers import CARRIERS
+from tallycast.keys import load_cipher
+from tallycast.providers import CARRIERS, smpp
 
 SECRET = "correct horse battery staple"
 NEW = {
@@ -247,7 +249,8 @@ def test_an_address_that_only_this_machine_can_reach_is_refused(
     app: App, provider: str, credentials: dict[str, str], reason: str
 ) -> None:
     kind = "sms" if provider == "smpp" else "whatsApp"
-    channel = create(app, type=kind, provider=provider, credentials={"apiKey": "k"})["id"]
+    secret = {"meta": "appSecret", "twilio": "authToken", "smpp": "password"}.get(provider, "apiKey")
+    channel = create(app, type=kind, provider=provider, credentials={secret: "k"})["id"]
     fields = {"type": kind, "provider": provider, "credentials": credentials}
     for method, path, body in (
         ("POST", "/channels", {**NEW, **fields}),
@@ -257,7 +260,68 @@ def test_an_address_that_only_this_machine_can_reach_is_refused(
         assert (answer.status_code, answer.json()["code"]) == (400, 6451000)
         [name] = credentials
         assert answer.json()["message"].startswith(f"Bad query: credentials.{name} {reason}")
-    assert app.result("GET", f"/channels/{channel}")["credentials"] == ["apiKey"]
+    assert app.result("GET", f"/channels/{channel}")["credentials"] == [secret]
+
+
+@pytest.mark.parametrize(
+    ("kind", "provider", "name", "said"),
+    [
+        ("whatsApp", "360dialog", "apikey", "360dialog has no 'apikey'; it has apiKey, baseURL, signatureSecret"),
+        ("whatsApp", "meta", "app_secret", "meta has no 'app_secret'; it has accessToken, phoneNumberID, wabaID, appSecret, verifyToken, baseURL, version"),
+        ("sms", "twilio", "apiKey", "twilio has no 'apiKey'; it has accountSID, authToken, messagingServiceSID, baseURL"),
+        ("sms", "sandbox", "x" * 99, f"sandbox has no '{'x' * 80}'; it has baseURL, apiKey, signatureSecret"),
+        ("sms", "generic", "authToken", "generic has no 'authToken'; it has none"),
+    ],
+)  # fmt: skip
+def test_a_credential_that_the_provider_does_not_know_is_refused_with_those_that_it_does(
+    app: App, kind: str, provider: str, name: str, said: str
+) -> None:
+    fields = {"type": kind, "provider": provider}
+    channel = create(app, **fields, webhookSecret="w")["id"]
+    given = {"credentials": {name: SECRET}}
+    for method, path, body in (
+        ("POST", "/channels", {**NEW, **fields, **given}),
+        ("PATCH", f"/channels/{channel}", given),
+    ):
+        answer = app.request(method, path, json=body)
+        assert (answer.status_code, answer.json()["message"]) == (400, f"Bad query: credentials: {said}")
+    assert [one["credentials"] for one in app.result("GET", "/channels")] == [[]]
+
+
+def test_a_credential_of_an_unknown_name_from_before_stays_until_it_is_removed(
+    app: App, server: Server, database_url: str
+) -> None:
+    channel = create(app, credentials={"apiKey": "k"})["id"]
+    secrets = channels.Secrets("", {"apiKey": "k", "x": "1"})
+    cipher = load_cipher(None, server.data_dir)
+    sealed = cipher.seal(msgspec.json.encode(secrets), f"channel {app.app_id} {channel}")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        query = "update channels set secrets = %s where app_id = %s and channel_id = %s"
+        connection.execute(query, [sealed, app.app_id, channel])
+    path = f"/channels/{channel}"
+    shown = app.result("PATCH", path, json={"credentials": {"apiKey": "new"}})
+    assert shown["credentials"] == ["apiKey", "x"]
+    assert app.result("PATCH", path, json={"credentials": {"x": None}})["credentials"] == ["apiKey"]
+
+
+def test_every_credential_that_smpp_reads_may_be_given(app: App) -> None:
+    given = {
+        "host": "smsc.example.com", "port": "2776", "systemID": "s", "password": "p", "systemType": "t", "tls": "true",
+        "sourceTON": "5", "sourceNPI": "0", "destinationTON": "1", "destinationNPI": "1", "defaultAlphabet": "latin1",
+        "concatenation": "sar", "messageIDs": "exact", "receiptTimeZone": "UTC", "acceptedIsFinal": "true",
+        "window": "5", "registeredDelivery": "1",
+    }  # fmt: skip
+    names: set[str] = set()
+
+    class Read(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            names.add(name)
+            return super().get(name, default)
+
+    smpp.read_options(Read(given))
+    assert names == given.keys()
+    channel = create(app, type="sms", provider="smpp", phone="SHOP", credentials=given)["id"]
+    assert app.result("GET", f"/channels/{channel}")["credentials"] == sorted(given)
 
 
 def test_an_smpp_port_is_a_port(app: App) -> None:

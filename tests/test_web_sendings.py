@@ -203,6 +203,11 @@ def test_what_is_wrong_with_a_new_campaign_is_named(house: House) -> None:
         ({"template": TEMPLATE}, 400, "template is for kind whatsApp"),
         ({"scheduledAt": "tomorrow"}, 400, "scheduledAt must be a date and time"),
         ({"scheduledAt": "2026-12-01T09:00:00"}, 400, "scheduledAt must be a date and time"),
+        (
+            {"scheduledAt": "2026-01-02T09:00:00+08:00"},
+            400,
+            "scheduledAt 2026-01-02T01:00:00.000Z is in the past, by more than 60 minutes",
+        ),
         ({"fallback": fallback}, 400, "fallback is for kind whatsApp"),
         ({"sendNow": True}, 400, "unknown field `sendNow`"),
         ({"content": "a\0b"}, 400, "content must be at most 100000 characters, without NUL"),
@@ -277,6 +282,22 @@ def test_a_draft_can_be_changed_and_what_is_left_out_stays(house: House) -> None
     assert changed["fallback"] == whatsapp["fallback"]
     assert changed["template"] == {"name": "hello", "language": "en_US"}
     assert "fallback" not in house.app.result("PATCH", path, json={"fallback": None})
+
+
+def test_a_moment_may_have_passed_by_less_than_a_schedule_may_be_late(house: House) -> None:
+    def ago(minutes: int) -> str:
+        return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+
+    house.app.result("PATCH", "/policy", json={"staleMinutes": 10})
+    campaign = house.ready(scheduledAt=ago(8))
+    path = f"/campaigns/{campaign}"
+    late = {"scheduledAt": ago(12)}
+    for method, where in (("PATCH", path), ("POST", f"{path}/schedule")):
+        said = message(house.app.request(method, where, json=late), 400)
+        assert said.startswith("Bad query: scheduledAt ")
+        assert said.endswith("Z is in the past, by more than 10 minutes")
+    assert house.app.result("PATCH", path, json={"scheduledAt": ago(9)})["stage"] == "draft"
+    assert house.act(campaign, "schedule").json()["result"]["stage"] == "scheduled"
 
 
 def test_what_is_scheduled_can_neither_be_changed_nor_deleted(house: House) -> None:

@@ -76,7 +76,7 @@ async def take(
     held = await db.fetch_rows(connection, _SQL["hold_messages"], key)
     channels = {(campaign_id, seq): number for campaign_id, seq, number in held}
     await _merge(connection, app_id, channel_number, receipts)
-    # An id that belongs to a test message has no message.
+    # An id that belongs to a test message has no message: what is said of it counts nowhere.
     concluded = [
         Concluded(campaign_id, seq, channels[campaign_id, seq], *facts)
         for campaign_id, seq, *facts in await db.fetch_rows(connection, _SQL["conclude"], key)
@@ -85,6 +85,7 @@ async def take(
     chosen = [
         Chosen(campaign_id, seq, channels[campaign_id, seq], button, at)
         for campaign_id, seq, button, at in clicks
+        if (campaign_id, seq) in channels
     ]
     return Taken(len(receipts) + len(clicks), concluded, chosen)
 

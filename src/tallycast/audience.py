@@ -16,8 +16,17 @@ from typing import IO, BinaryIO, NamedTuple
 
 import msgspec
 
-from tallycast import apps, db, optouts, sendings
-from tallycast.candidates import FAULTS, Candidate, Columns, Mapping, Misfit, judge, map_columns
+from tallycast import apps, db, mending, optouts, sendings
+from tallycast.candidates import (
+    FAULTS,
+    Candidate,
+    Columns,
+    Mapping,
+    Misfit,
+    find_errors,
+    judge,
+    map_columns,
+)
 from tallycast.errors import NotFound, Unprocessable
 from tallycast.imports import Import, SetAside, State
 from tallycast.rows import Row, Unreadable
@@ -73,12 +82,12 @@ async def add_import(
         "bytes": upload.size,
         "asked_as": actor,
     }
-    await db.execute(connection, _SQL["add_import"], params | row)
     upload.file.seek(0)
     n = 0
     while data := upload.file.read(CHUNK):
         await db.execute(connection, _SQL["add_chunk"], params | {"n": n, "data": data})
         n += 1
+    await db.execute(connection, _SQL["add_import"], params | row)
     await apps.wake(connection, app_id)
     return import_id
 
@@ -197,12 +206,16 @@ class _Run:
     async def take_all(self) -> None:
         """Read the file to its end; then the last word."""
         media_type, _, charset = self._import.media_type.partition("; charset=")
-        with contextlib.closing(await asyncio.to_thread(read_rows, self._file, media_type, charset)) as rows:
+        with contextlib.closing(await asyncio.to_thread(read_rows, self._file, media_type, charset)) as read:
+            rows: Iterator[Row] = read
             header = await asyncio.to_thread(next, rows, None)
             if header is None:
                 raise Unreadable("the file is empty")
-            await self._note_header(header)
             mapping = msgspec.json.decode(self._import.mapping, type=Mapping)
+            errors = find_errors(header.cells, mapping, self._sending)
+            if errors is not None:  # a log that was mended, or was not
+                header, rows = mending.restore(header, errors), (mending.restore(row, errors) for row in read)
+            await self._note_header(header)
             self._columns = map_columns(header.cells, mapping, self._sending)
             await self._take_rows(rows, self._columns)
         await self._conclude()

@@ -1,16 +1,17 @@
 """Rows of an audience file as recipients: which column is what, and what keeps a row from being taken. No database."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from tallycast import mending
 from tallycast.numbers import InvalidNumber, is_landline, parse_number
 from tallycast.rows import MAX_COLUMNS, Row
 from tallycast.segments import MAX_PARTS, count_parts
 from tallycast.sendings import Sending
-from tallycast.texts import RenderError, Variable, read
+from tallycast.texts import RenderError, Variable, read, strings_of
 
 _MAX_CELL = 10_000
 _MAX_NAME = 100
@@ -20,7 +21,6 @@ _RECIPIENT_NAMES = (
     "mobilephone", "mobile", "phonenumber", "phone", "msisdn", "whatsappnumber", "cellphone", "telephone", "number", "to",
 )  # fmt: skip
 _CONTENT_NAMES = ("content", "contents", "messagecontent", "message", "text", "smscontent")
-_ERROR = "error"  # the column that an error log adds; a mended log may be imported as it is
 _FORMULA_TEXT = re.compile(r'="(.*)"')  # how a CSV tells Excel that a number is a text
 
 
@@ -67,7 +67,7 @@ class Candidate(msgspec.Struct, gc=False):
 
 def find_variables(sending: Sending) -> list[str]:
     """The variables that the campaign's text, template and fallback use, in order; Misfit for torn braces."""
-    template = [] if sending.template is None else list(_strings(msgspec.json.decode(sending.template)))
+    template = [] if sending.template is None else list(strings_of(msgspec.json.decode(sending.template)))
     # Each recipient's own text is no text with variables.
     own = sending.content if sending.kind == "smsDynamic" else ""
     try:
@@ -77,12 +77,13 @@ def find_variables(sending: Sending) -> list[str]:
     return list(dict.fromkeys(piece.name for piece in pieces if isinstance(piece, Variable)))
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _strings(part)
+def find_errors(header: Sequence[str], mapping: Mapping, sending: Sending) -> int | None:
+    """Where an error log has the errors, a column that nothing else uses; None in other files."""
+    error = fold(mending.COLUMN)
+    mapped = [mapping.recipient, mapping.content, *(mapping.variables or {}).values()]
+    used = {fold(name) for name in (*mapped, *find_variables(sending)) if name}
+    places = [place for place, name in enumerate(header) if fold(name) == error]
+    return places[0] if len(places) == 1 and error not in used else None
 
 
 def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Columns:
@@ -96,7 +97,7 @@ def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Co
     elif mapping.content is not None:
         raise Misfit("mapping.content is only for campaigns of the kind smsStandard")
     needed = find_variables(sending)
-    found = _find_sources(header, places, mapping, {recipient, content}, set(map(fold, needed)))
+    found = _find_sources(header, places, mapping, {recipient, content})
     for name in needed:
         if fold(name) not in found:
             raise Misfit(f"the campaign uses {{{{{name}}}}} and the file has no column {name!r}")
@@ -146,13 +147,12 @@ def _place(places: dict[str, int], named: str) -> int:
 
 
 def _find_sources(
-    header: Sequence[str], places: dict[str, int], mapping: Mapping, taken: set[int | None], needed: set[str]
+    header: Sequence[str], places: dict[str, int], mapping: Mapping, taken: set[int | None]
 ) -> dict[str, tuple[str, int]]:
     """The variables by key: the name, and the place in a row."""
     if mapping.variables is not None:
         return {fold(name): (name, _place(places, named)) for name, named in mapping.variables.items()}
-    found = {key: (header[place].strip(), place) for key, place in places.items() if place not in taken}
-    return {key: source for key, source in found.items() if key != _ERROR or key in needed}
+    return {key: (header[place].strip(), place) for key, place in places.items() if place not in taken}
 
 
 def _order(
@@ -172,7 +172,7 @@ def _order(
 def judge(row: Row, columns: Columns) -> Candidate:
     """What the row is by itself, as fast as a million of them need it."""
     if row.error:
-        return Candidate(row, fault="invalid", error=row.error)
+        return Candidate(row, fault="invalid", error=mending.not_shown(row.error))
     cells = row.cells
     raw = cells[columns.recipient]
     if raw.startswith("=") and (text := _FORMULA_TEXT.fullmatch(raw)):
@@ -201,5 +201,5 @@ def _find_fault(cells: list[str], content: str | None, parts: int) -> str:
     if max(map(len, cells)) > _MAX_CELL:
         return f"a cell is longer than {_MAX_CELL} characters"
     if any("\0" in cell for cell in cells):
-        return "a cell has a NUL character"
+        return mending.not_shown("a cell has a NUL character")
     return ""

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -38,6 +38,17 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "smpp": ("host", "systemID", "password"),
     "sandbox": ("baseURL", "apiKey"),
 }
+# What else is read from a channel's credentials.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "360dialog": ("baseURL", "signatureSecret"),
+    "meta": ("wabaID", "appSecret", "verifyToken", "baseURL", "version"),
+    "twilio": ("messagingServiceSID", "baseURL"),
+    "smpp": (
+        "port", "systemType", "tls", "sourceTON", "sourceNPI", "destinationTON", "destinationNPI", "defaultAlphabet",
+        "concatenation", "messageIDs", "receiptTimeZone", "acceptedIsFinal", "window", "registeredDelivery",
+    ),
+    "sandbox": ("signatureSecret",),
+}  # fmt: skip
 _MAX_RATE = 10_000.0
 _MAX_REASON = 500
 Rate = Annotated[float, msgspec.Meta(gt=0, le=_MAX_RATE)]
@@ -128,16 +139,17 @@ def app_of(channel_id: str) -> str:
 
 
 def _check_credentials(
-    provider: str, credentials: Mapping[str, str] | None, private_hosts: Collection[str]
+    provider: str, names: Iterable[str], credentials: Mapping[str, str], private_hosts: Collection[str]
 ) -> None:
-    """Other names are the sender's business; a proof's name that is spelled otherwise would leave the door open."""
-    known = {name.lower(): name for name in PROOF_KEYS}
-    for name in credentials or {}:
-        meant = known.get(re.sub(r"[^a-z]", "", name.lower()))
-        if meant not in {None, name}:
-            raise BadQuery.of(f"credentials: {name} must be written {meant}")
+    """`names` are given now. Nobody would read one that is misspelled; if it is a proof's, the door would stay open."""
+    known = (*_NEEDS.get(provider, ()), *_OPTIONS.get(provider, ()))
+    for name in names:
+        if name not in known:
+            raise BadQuery.of(
+                f"credentials: {provider} has no {name[:80]!r}; it has {', '.join(known) or 'none'}"
+            )
     try:
-        check_target(provider, credentials or {}, private_hosts)
+        check_target(provider, credentials, private_hosts)
     except hosts.BadTarget as error:
         raise BadQuery.of(f"credentials.{error}") from None
 
@@ -206,9 +218,10 @@ async def create(
     if not new.phone.strip():
         raise BadQuery.of("phone must be a number or a sender id")
     _check_texts({"phone": new.phone, "channelName": new.channel_name, "sourceName": new.source_name})
-    _check_credentials(new.provider, new.credentials, private_hosts)
+    credentials = new.credentials or {}
+    _check_credentials(new.provider, credentials, credentials, private_hosts)
     channel_id = f"{app_id}-{random_text(22)}"
-    secrets = Secrets(new.webhook_secret or "", new.credentials or {})
+    secrets = Secrets(new.webhook_secret or "", credentials)
     params = {
         "app_id": app_id,
         "channel_id": channel_id,
@@ -252,7 +265,9 @@ async def change(
         secrets = msgspec.structs.replace(secrets, webhook_secret=wanted.webhook_secret or "")
     if wanted.credentials is not msgspec.UNSET:
         credentials = _merge(secrets.credentials, wanted.credentials)
-        _check_credentials(channel.provider, credentials, private_hosts)
+        # One that is there already, under a name from before, may stay or be removed.
+        fresh = [name for name, value in (wanted.credentials or {}).items() if value]
+        _check_credentials(channel.provider, fresh, credentials, private_hosts)
         secrets = msgspec.structs.replace(secrets, credentials=credentials)
     names = ("phone", "channel_name", "source_name")
     given = {name: getattr(wanted, name) for name in names if getattr(wanted, name) is not msgspec.UNSET}

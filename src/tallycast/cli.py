@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import tallycast
-from tallycast import apps, audit, db, migrations, receipts, serving
+from tallycast import apps, audit, db, embedded, migrations, receipts, serving
 from tallycast.cli_apps import app
 from tallycast.cli_campaigns import campaign
 from tallycast.cli_channels import channel
@@ -59,7 +59,7 @@ def worker(settings: Settings) -> None:
     """Send campaigns and import audiences, without serving; as many as you like, on any machine.
 
     `serve` starts workers of its own. This is for more of them: they share the work through the database, so give
-    each the same --database-url, --encryption-key and --public-url.
+    each the same --database-url, --encryption-key and --public-url; on one machine the --data-dir of `serve` will do.
     """
     from tallycast import background  # noqa: PLC0415 - the server need not load it
     from tallycast import worker as work  # noqa: PLC0415 - the same
@@ -69,6 +69,11 @@ def worker(settings: Settings) -> None:
         raise BadSetting(
             "public-url must be given, the same as to serve, e.g. https://campaigns.example.com: the links and "
             "webhook addresses in messages are made from it"
+        )
+    if settings.database_url is None and not embedded.has_database(settings.data_dir):
+        raise BadSetting(
+            f"data-dir {settings.data_dir.absolute()} has no database, and a worker shares one that exists: "
+            "give the --data-dir of `tallycast serve`, or its --database-url"
         )
     with serving.database(settings) as url:
         migrations.migrate(url)

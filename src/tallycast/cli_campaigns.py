@@ -108,6 +108,8 @@ def show_campaign(settings: Settings, app_id: str, campaign_id: str, as_json: bo
         click.echo(json.dumps({**known, "transitions": history}, indent=2, ensure_ascii=False))
         return
     totals = known.pop("totals")
+    if "waitingFor" in known:
+        known["waitingFor"] = ", until ".join(known["waitingFor"].values())
     for name, value in {**known, **totals}.items():
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         click.echo(f"{name:16} {shown}")

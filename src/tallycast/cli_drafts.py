@@ -41,7 +41,7 @@ _SAMPLES = ("sms-standard", "sms-dynamic", "whatsapp")
     show_default=True,
     help="seconds until it is sent",
 )
-@click.option("--at", "moment", help="when it shall start, e.g. 2026-12-01T09:00:00+08:00")
+@click.option("--at", "moment", help="when it shall start, e.g. 2027-12-01T09:00:00+08:00")
 @click.option("--created-by", default="", help="a person's name, for reports")
 @click.option("--json", "as_json", is_flag=True, help="print all that the campaign is")
 @stored
@@ -109,7 +109,7 @@ def _read_template(file: Any) -> Any:
 @click.option("--fallback-text", help="that SMS, with {{column}} for what differs")
 @click.option("--fallback-after", type=COUNT, help="seconds until it is sent")
 @click.option(
-    "--at", "moment", help="when it shall start, e.g. 2026-12-01T09:00:00+08:00; none = not by itself"
+    "--at", "moment", help="when it shall start, e.g. 2027-12-01T09:00:00+08:00; none = not by itself"
 )
 @click.option("--created-by", help="a person's name, for reports")
 @click.option("--json", "as_json", is_flag=True, help="print all that the campaign is")

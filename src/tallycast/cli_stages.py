@@ -102,7 +102,7 @@ def reject(settings: Settings, app_id: str, campaign_id: str, note: str) -> None
 
 @click.command("schedule")
 @of_campaign
-@click.option("--at", "moment", help="e.g. 2026-12-01T09:00:00+08:00; the draft's own when left out")
+@click.option("--at", "moment", help="e.g. 2027-12-01T09:00:00+08:00; the draft's own when left out")
 @_note
 @_risk
 @outward
@@ -271,7 +271,10 @@ def send_test(
         said = {"outcome": outcome.outcome, "messageID": outcome.message_id, "reason": outcome.reason}
         click.echo(json.dumps({"trialID": outcome.trial_id, **said}))
     elif outcome.outcome == trials.WAITING:
-        click.echo("no worker has taken it yet: is `tallycast serve` or `tallycast worker` running?")
+        click.echo(
+            "no worker has taken it yet: is `tallycast serve` or `tallycast worker` running? "
+            "After ten minutes it is not sent any more"
+        )
     else:
         click.echo(f"{outcome.outcome}: {outcome.reason or outcome.message_id}")
     sys.exit(0 if outcome.outcome == "accepted" else 2)

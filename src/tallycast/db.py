@@ -1,6 +1,7 @@
 """The way to PostgreSQL: a pool, typed fetches, and the words for what can go wrong on the way."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+log = logging.getLogger("tallycast.db")
 Connection = psycopg.AsyncConnection[Any]
 Pool = AsyncConnectionPool[Connection]
 Connect = Callable[[], AbstractAsyncContextManager[Connection]]
@@ -166,3 +168,15 @@ def _forget(task: asyncio.Task[Any]) -> None:
     _STRAY.discard(task)
     if not task.cancelled():
         task.exception()
+
+
+async def repeat(work: Callable[[], Awaitable[object]], seconds: float) -> None:
+    """Do it again and again until cancelled, whatever it raises; `seconds` lie between two times."""
+    while True:
+        try:
+            await work()
+        except AWAY as error:
+            log.debug("the database is away: %s", error)
+        except Exception:
+            log.exception("background work failed, it is tried again")
+        await asyncio.sleep(seconds)

@@ -1,12 +1,11 @@
 """Drafts: making, changing and deleting a campaign before it is submitted."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from tallycast import audience, campaigns, channels, db, links, sendings, texts
+from tallycast import audience, campaigns, channels, db, links, policies, sendings, texts
 from tallycast.campaigns import SentCampaign
 from tallycast.channels import Channel
 from tallycast.errors import BadQuery, NotFound, Unprocessable
@@ -77,7 +76,7 @@ async def create(connection: db.Connection, app_id: str, new: NewSending, actor:
         "kind": new.kind,
         "template": _encode(new.template),
         "track_links": new.track_links,
-        "scheduled_at": _read_moment(new.scheduled_at),
+        "scheduled_at": await _read_moment(connection, app_id, new.scheduled_at),
         "created_as": actor,
         **await _read_fallback(connection, app_id, new.kind, new.fallback),
     }
@@ -112,7 +111,7 @@ async def change(connection: db.Connection, app_id: str, campaign_id: int, wante
         "track_links": was.track_links if wanted.track_links is UNSET else wanted.track_links,
         "scheduled_at": was.scheduled_at
         if wanted.scheduled_at is UNSET
-        else _read_moment(wanted.scheduled_at),
+        else await _read_moment(connection, app_id, wanted.scheduled_at),
     }
     await db.execute(connection, _SQL["change_campaign"], {**key, **names})
     await db.execute(connection, _SQL["change_sending"], params)
@@ -175,7 +174,7 @@ def _check_content(kind: Kind, content: str, template: TemplateUse | None) -> No
             else f"template is for kind whatsApp; a campaign of kind {kind} must have none"
         )
     _check_braces("content", content)
-    for text in _strings(msgspec.to_builtins(template)):
+    for text in texts.strings_of(msgspec.to_builtins(template)):
         if "\0" in text:
             raise BadQuery.of("template must not contain NUL")
         _check_braces("template", text)
@@ -191,21 +190,16 @@ def _check_braces(name: str, text: str) -> None:
         raise BadQuery.of(f"{name}: {error}") from None
 
 
-def _strings(value: Any) -> Iterator[str]:
-    """All texts in a JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _strings(one)
-
-
 def _encode(template: TemplateUse | None) -> str | None:
     return None if template is None else msgspec.json.encode(template).decode()
 
 
-def _read_moment(text: str | None) -> datetime | None:
-    return parse_moment(text, "scheduledAt") if text else None
+async def _read_moment(connection: db.Connection, app_id: str, text: str | None) -> datetime | None:
+    if not text:
+        return None
+    due = parse_moment(text, "scheduledAt")
+    (await policies.find_policy(connection, app_id)).check_due(due, datetime.now(UTC))
+    return due
 
 
 async def _read_fallback(

@@ -108,6 +108,11 @@ def find(data_dir: Path) -> Server | None:
         return _claim(home, _postmaster(home)[0])
 
 
+def has_database(data_dir: Path) -> bool:
+    """Whether the files of a database are in a data directory, running or not."""
+    return (data_dir / "postgres" / "PG_VERSION").exists()
+
+
 def _open(home: Path, suffix: str) -> int:
     descriptor = os.open(home.with_suffix(suffix), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     if os.geteuid() == 0:  # the owner of the data directory must be able to lock it, too

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import time
+from datetime import datetime, time, timedelta
 from functools import cache
 from typing import TypeVar
 from zoneinfo import available_timezones
@@ -11,6 +11,7 @@ import msgspec
 
 from tallycast import db
 from tallycast.errors import BadQuery, NotFound
+from tallycast.moments import write_moment
 from tallycast.sql import load
 from tallycast.wishes import MAX_WORD, plain
 
@@ -34,6 +35,20 @@ class Policy(msgspec.Struct, frozen=True):
     stop_words: Sequence[str]
     start_words: Sequence[str]
     stale_minutes: int
+
+    def is_late(self, due: datetime, now: datetime) -> bool:
+        """Whether what was due then is not to be sent any more."""
+        return now - due > timedelta(minutes=self.stale_minutes)
+
+    def check_due(self, due: datetime, now: datetime) -> None:
+        """BadQuery for a schedule with which a campaign would never start."""
+        if self.is_late(due, now):
+            raise BadQuery.of(
+                f"scheduledAt {write_moment(due)} is in the past, by more than {self.show_limit()}"
+            )
+
+    def show_limit(self) -> str:
+        return f"{self.stale_minutes} minute{'s' * (self.stale_minutes != 1)}"
 
 
 class QuietHours(msgspec.Struct, frozen=True, rename={"from_": "from"}, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ Only this process knows these answers, so what the database does not take now is
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
@@ -33,11 +33,11 @@ class Pause(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a test message: `accepted`, `refused` or `unknown`."""
+    """What became of a test message: `accepted`, `refused` or `unknown`; an accepted SMS has one id per part."""
 
     trial: Trial
     outcome: str
-    message_id: str | None
+    message_ids: Sequence[str]
     reason: str
 
 

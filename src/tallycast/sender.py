@@ -145,7 +145,7 @@ class Sender:
         """What goes out next, and whether there may be more later."""
         trial_items = await self._preparer.prepare_trials(connection, self._channel)
         for trial, reason in self._preparer.refused_trials():
-            self._recorder.answered.verdicts.append(Verdict(trial, "refused", None, reason))
+            self._recorder.answered.verdicts.append(Verdict(trial, "refused", (), reason))
             self._recorder.notify()
         if trial_items:
             return trial_items, True
@@ -158,9 +158,8 @@ class Sender:
         claims = await self._claim(connection, sendings)
         if claims:
             return await self._prepare(connection, claims), True
-        if (
-            not self._recorder.held
-        ):  # a claim whose answer was lost with its connection: nobody else will take it
+        if not self._recorder.held:
+            # A claim whose answer was lost with its connection: nobody else will take it.
             await handovers.release(connection, self._desk)
         await self._finish_campaigns(connection)
         return [], bool(sendings) or self._channel.provider == "smpp"
@@ -285,9 +284,9 @@ class Sender:
 
     def _is_stopped(self, item: Item) -> bool:
         """Whether its campaign, or the channel, was stopped after it was claimed, here or by somebody else."""
-        stopped_at = max(self._stopped_at.get(item.claim.campaign_id, 0), self._stopped_at.get(None, 0))
         if item.trial is not None:
             return self._is_deleted
+        stopped_at = max(self._stopped_at.get(item.claim.campaign_id, 0), self._stopped_at.get(None, 0))
         is_paused = self._live_at > item.claimed_at and item.claim.campaign_id not in self._live
         return is_paused or item.claimed_at < stopped_at
 
@@ -307,11 +306,11 @@ class Sender:
     def _note_trial(self, trial: Trial, outcome: Outcome) -> None:
         match outcome:
             case Accepted(message_ids):
-                verdict = Verdict(trial, "accepted", message_ids[0], "")
+                verdict = Verdict(trial, "accepted", message_ids, "")
             case Unknown(reason):
-                verdict = Verdict(trial, "unknown", None, reason)
+                verdict = Verdict(trial, "unknown", (), reason)
             case refused:
-                verdict = Verdict(trial, "refused", None, _explain(refused.error))
+                verdict = Verdict(trial, "refused", (), _explain(refused.error))
         self._recorder.answered.verdicts.append(verdict)
 
     def _note(self, item: Item, outcome: Outcome) -> None:
@@ -359,7 +358,7 @@ class Sender:
 
     def _put_off(self, item: Item, seconds: float, reason: str, attempts: int | None = None) -> None:
         if item.trial is not None:
-            self._recorder.answered.verdicts.append(Verdict(item.trial, "refused", None, reason))
+            self._recorder.answered.verdicts.append(Verdict(item.trial, "refused", (), reason))
         else:
             tries = item.claim.attempts if attempts is None else attempts
             self._recorder.answered.results.put_off.append(PutOff(item.claim, seconds, tries, reason))

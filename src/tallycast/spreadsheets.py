@@ -101,7 +101,8 @@ def _detect_bytewise(file: BinaryIO) -> str:
     damaged = wide = 0
     sample = bytearray()
     while chunk := file.read(1 << 20):
-        damaged += decode(chunk).count("\ufffd")
+        # A damage that an editor has written down as its character is none of the encoding's.
+        damaged += decode(chunk).count("\ufffd") - chunk.count("\ufffd".encode())
         if not chunk.isascii():
             wide += len(chunk.translate(None, _ASCII))
             if len(sample) < _SAMPLE:

@@ -1,7 +1,7 @@
 """The life of a campaign that tallycast sends: which action leads from which stage to which, and what it takes."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, get_args
 
 from tallycast import apps, db, policies, readiness, sendings
@@ -51,8 +51,11 @@ class Situation(NamedTuple):
         return self.sending.started_at is None and (self.due is None or self.due > self.now)
 
     def is_stale(self) -> bool:
-        late = timedelta(minutes=self.policy.stale_minutes)
-        return self.sending.started_at is None and self.due is not None and self.due < self.now - late
+        return (
+            self.sending.started_at is None
+            and self.due is not None
+            and self.policy.is_late(self.due, self.now)
+        )
 
 
 class Rule(NamedTuple):
@@ -106,7 +109,8 @@ async def move(
 ) -> Sending:
     """The campaign after an action, in the caller's transaction; repeating an action that has had its effect is none.
 
-    Unprocessable where the table or the campaign's readiness does not allow it, Forbidden where another must do it.
+    Unprocessable where the table or the campaign's readiness does not allow it, Forbidden where another must do it,
+    BadQuery for a `scheduled_at` that is past the app's limit.
     `note` of a pause is why. With a `cipher` the channel's credentials are checked too. `accepts_risk`: go on
     although the database was restored from a backup, so that what was sent after the backup may be sent again.
     """
@@ -121,6 +125,8 @@ async def move(
         raise Forbidden("another person than who created and who submitted the campaign must approve it")
     home = None
     if rule.target in _ONWARD:
+        if scheduled_at is not None:
+            policy.check_due(scheduled_at, situation.now)
         _check_moment(situation)
         await readiness.check(connection, was, cipher)
     if rule.action == "cancel":  # what is imported later would stay queued for ever
@@ -173,11 +179,9 @@ def _is_possible(action: Action, situation: Situation) -> bool:
 
 def _check_moment(situation: Situation) -> None:
     if situation.is_stale() and situation.due is not None:
-        minutes = situation.policy.stale_minutes
         raise Unprocessable(
-            f"it was due at {write_moment(situation.due)}, more than {minutes} minute{'s' * (minutes != 1)} ago, "
-            "and is not sent late: "
-            "give it another scheduledAt"
+            f"it was due at {write_moment(situation.due)}, more than {situation.policy.show_limit()} ago, "
+            "and is not sent late: give it another scheduledAt"
         )
 
 

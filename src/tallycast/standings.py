@@ -5,12 +5,13 @@ from typing import Annotated
 
 import msgspec
 
-from tallycast import db, failures, fallback, handovers, sendings
+from tallycast import db, failures, fallback, handovers, sendings, standstills
 from tallycast.drafts import Fallback
 from tallycast.failures import Cause
 from tallycast.fallback import Split
 from tallycast.moments import write_moment
 from tallycast.sendings import Kind, Sending, Stage, Transition
+from tallycast.standstills import WaitingFor
 from tallycast.templates import TemplateUse
 
 UNSET = msgspec.UNSET
@@ -34,7 +35,8 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     """A campaign that is sent from here. `unknown`: messages of which nobody knows whether they went out.
 
     `fallbackSplit`: what became of those that fell back to SMS; they are in the totals, each recipient once.
-    `failures`: why messages failed, when one is asked for and some did.
+    `failures`: why messages failed, when one is asked for and some did. `waitingFor`: why it does not move, though it
+    is sending or due.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     unknown: int | Unset = UNSET
     fallback_split: Split | Unset = UNSET
     failures: list[Cause] | Unset = UNSET
+    waiting_for: WaitingFor | Unset = UNSET
 
 
 class Step(msgspec.Struct, frozen=True, rename={"from_stage": "from", "to_stage": "to"}):
@@ -134,7 +137,8 @@ async def find(connection: db.Connection, app_id: str, campaign_id: int) -> Stan
     if sending.failed:
         causes = await failures.list_causes(connection, app_id, campaign_id)
         standing = msgspec.structs.replace(standing, failures=causes)
-    return standing
+    waiting_for = await standstills.find(connection, sending)
+    return msgspec.structs.replace(standing, waiting_for=waiting_for or UNSET)
 
 
 async def list_steps(connection: db.Connection, app_id: str, campaign_id: int) -> list[Step]:

@@ -10,7 +10,7 @@ a closing bracket that was not opened in it. One with a variable in it, or that 
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tallycast import links
 from tallycast.errors import BadQuery
@@ -96,6 +96,15 @@ def _trim(url: str) -> Iterator[str | Address]:
 def _is_loose(url: str) -> bool:
     closing = url[-1]
     return closing in _BRACKETS and url.count(closing) > url.count(_BRACKETS[closing])
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """All texts in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from strings_of(one)
 
 
 def find_urls(text: str) -> set[str]:

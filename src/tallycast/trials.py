@@ -22,6 +22,11 @@ from tallycast.sql import load
 SEQ = TRIAL_SEQ
 WAITING = "waiting"
 _SQL = load("trials")
+# How long a test message waits for a worker: later nobody expects it.
+SECONDS = 600.0
+# It is told a little later that none took it: one that did at the last moment may not have committed yet.
+_TOLD_SECONDS = SECONDS + 5
+_LATE = "No worker took it within ten minutes, so it is not sent any more. Start one, and test again"
 _WAIT_SECONDS = 15.0
 _POLL_SECONDS = 0.2
 
@@ -35,27 +40,36 @@ class Trial(NamedTuple):
 
 
 async def claim(connection: db.Connection, desk: Desk) -> list[Trial]:
-    """The test messages that wait for this channel; they are this worker's now."""
-    rows = await db.fetch_rows(connection, _SQL["claim_trials"], desk._asdict())
+    """The test messages that wait for this channel, those of long ago left out; they are this worker's now."""
+    rows = await db.fetch_rows(connection, _SQL["claim_trials"], {**desk._asdict(), "seconds": SECONDS})
     return [Trial(str(trial_id), *rest) for trial_id, *rest in rows]
 
 
 async def answer(
-    connection: db.Connection, desk: Desk, trial: Trial, outcome: str, message_id: str | None, reason: str
+    connection: db.Connection,
+    desk: Desk,
+    trial: Trial,
+    outcome: str,
+    message_ids: Sequence[str],
+    reason: str,
 ) -> None:
-    """Tell who waits what became of it: `accepted`, `refused` or `unknown`."""
+    """Tell who waits what became of it: `accepted`, `refused` or `unknown`. An accepted SMS has one id per part."""
     params = {
         "app_id": desk.app_id,
         "trial_id": trial.trial_id,
         "outcome": outcome,
-        "message_id": message_id,
+        "message_id": message_ids[0] if message_ids else None,
         "reason": reason,
     }
     async with connection.transaction():
         await db.execute(connection, _SQL["answer_trial"], params)
-        if message_id is not None:
-            noted = {**params, **desk._asdict(), "campaign_id": trial.campaign_id, "seq": SEQ}
-            await db.execute(connection, _SQL["note_trial_id"], noted)
+        noted = {
+            **desk._asdict(),
+            "campaign_id": trial.campaign_id,
+            "seq": SEQ,
+            "message_ids": [*message_ids],
+        }
+        await db.execute(connection, _SQL["note_trial_ids"], noted)
 
 
 async def give_up(connection: db.Connection, desk: Desk) -> None:
@@ -64,7 +78,10 @@ async def give_up(connection: db.Connection, desk: Desk) -> None:
 
 
 class Outcome(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What became of a test message: `accepted`, `refused` or `unknown`; `waiting` until a worker has tried."""
+    """What became of a test message: `accepted`, `refused` or `unknown`; `waiting` until a worker has tried.
+
+    One that no worker has taken within ten minutes is never sent: it is `refused`, and `reason` says so.
+    """
 
     trial_id: str = msgspec.field(name="trialID")
     recipient: str
@@ -142,9 +159,10 @@ def _find_column(sending: Sending, name: str) -> str:
 
 async def find(connection: db.Connection, app_id: str, campaign_id: int, trial_id: str) -> Outcome:
     try:
-        params = {"app_id": app_id, "campaign_id": campaign_id, "trial_id": uuid.UUID(trial_id)}
+        key = {"app_id": app_id, "campaign_id": campaign_id, "trial_id": uuid.UUID(trial_id)}
     except ValueError:
         raise NotFound(f"no test message {trial_id[:40]}") from None
+    params = {**key, "seconds": _TOLD_SECONDS, "late": _LATE}
     outcome = await db.fetch_one(connection, Outcome, _SQL["find_trial"], params)
     if outcome is None:
         raise NotFound(f"no test message {trial_id}")

@@ -11,7 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import psycopg
@@ -27,6 +27,7 @@ from tallycast import (
     readiness,
     sendings,
     stages,
+    trials,
 )
 from tallycast.calls import make_client
 from tallycast.channels import Channel
@@ -82,9 +83,9 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; then finish what is on its way, and give the leases back."""
         tasks = [
-            asyncio.create_task(_repeat(self._look, _LOOK_SECONDS)),
-            asyncio.create_task(_repeat(self._renew, leases.RENEW_SECONDS)),
-            asyncio.create_task(_repeat(self._means.intake.recover, _RECOVER_SECONDS)),
+            asyncio.create_task(db.repeat(self._look, _LOOK_SECONDS)),
+            asyncio.create_task(db.repeat(self._renew, leases.RENEW_SECONDS)),
+            asyncio.create_task(db.repeat(self._means.intake.recover, _RECOVER_SECONDS)),
         ]
         await stop.wait()
         self._is_stopping = True
@@ -129,7 +130,8 @@ class Worker:
     async def _look_at_channels(self, connection: db.Connection, app_id: str) -> bool:
         """Take the channels that have something to do; whether there are any."""
         key = {"app_id": app_id}
-        busy = {one for (one,) in await db.fetch_rows(connection, _SQL["list_busy_channels"], key)}
+        params = {**key, "trial_seconds": trials.SECONDS}
+        busy = {one for (one,) in await db.fetch_rows(connection, _SQL["list_busy_channels"], params)}
         smpp = {one for (one,) in await db.fetch_rows(connection, _SQL["list_smpp_channels"], key)}
         found = False
         for channel_id in busy | smpp:
@@ -179,9 +181,8 @@ class Worker:
         if one.home and self._home and one.home != self._home:
             return RESTORED
         policy = await policies.find_policy(connection, app_id)
-        limit = timedelta(minutes=policy.stale_minutes)
         since = one.scheduled_at if one.stage == "scheduled" else one.active_at
-        if since is None or now - since <= limit:
+        if since is None or not policy.is_late(since, now):
             return ""
         if one.stage == "scheduled":
             return f"It was due at {since:%Y-%m-%d %H:%M} UTC and is not sent late. Schedule it anew, or cancel it"
@@ -249,9 +250,8 @@ class Worker:
     async def _try_start(self, app_id: str, campaign_id: int) -> str:
         """Why a campaign whose moment has come cannot start; empty when it has started."""
         means = self._means
-        with contextlib.suppress(
-            ServiceUnavailable
-        ):  # the provider lists no templates now: as it did last time
+        # Where the provider lists no templates now, they are as it listed them last.
+        with contextlib.suppress(ServiceUnavailable):
             hosts = means.settings.private_hosts
             try:
                 await readiness.relist(means.pool.connection, means.cipher, hosts, app_id, campaign_id)
@@ -290,17 +290,6 @@ class Worker:
             await fallback.watch(self._means.pool, app_id, campaign_id, is_held)
 
         return job
-
-
-async def _repeat(work: Callable[[], Coroutine[Any, Any, object]], seconds: float) -> None:
-    while True:
-        try:
-            await work()
-        except db.AWAY as error:
-            log.debug("the database is away: %s", error)
-        except Exception:
-            log.exception("background work failed, it is tried again")
-        await asyncio.sleep(seconds)
 
 
 @contextlib.asynccontextmanager

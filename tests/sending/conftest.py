@@ -1,12 +1,14 @@
 """A database of its own for tests that have a worker of their own: that of the shared server would compete with it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tallycast import embedded, migrations
+from engine import Provider, a_provider
+from stage import Stage, make_stage
+from tallycast import db, embedded, migrations
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,14 @@ def database_url(data_dir: Path) -> Iterator[str]:
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("drop database sending with (force)")
     server.stop()
+
+
+@pytest.fixture
+async def stage(connection: db.Connection) -> Stage:
+    return await make_stage(connection)
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    async with a_provider() as provider:
+        yield provider

@@ -1,6 +1,5 @@
 """Fallback: one recipient, one row, two ways; what is not delivered by WhatsApp in time goes out as an SMS."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from engine import (
     Provider,
     Rehearsal,
-    a_provider,
     a_worker,
     accepted,
     add_sandbox,
@@ -17,23 +15,12 @@ from engine import (
     refused,
     rehearse,
 )
-from stage import Stage, make_stage, says, until
-from tallycast import db, fallback, reports
+from stage import Stage, says, until
+from tallycast import fallback, reports
 from tallycast.channels import Channel
 from tallycast.drafts import Fallback
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stage(connection: db.Connection) -> Stage:
-    return await make_stage(connection)
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with a_provider() as provider:
-        yield provider
 
 
 async def prepare(stage: Stage, provider: Provider, data_dir: Path, size: int) -> tuple[Rehearsal, Channel]:

@@ -1,7 +1,6 @@
 """Sending: at the channel's pace, nobody twice, and what goes wrong is put off, failed, paused or unknown."""
 
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine import CUT, Provider, Rehearsal, a_provider, a_worker, accepted, add_sandbox, refused, rehearse
+from engine import CUT, Provider, Rehearsal, a_worker, accepted, add_sandbox, refused, rehearse
 from stage import Stage, make_stage, says, until
 from tallycast import channels, db, handovers, leases, migrations, reports, retries, sendings, trials
 from tallycast.errors import Unprocessable
@@ -17,17 +16,6 @@ from tallycast.keys import load_cipher
 from test_sql import new_database
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stage(connection: db.Connection) -> Stage:
-    return await make_stage(connection)
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with a_provider() as provider:
-        yield provider
 
 
 def numbers(count: int, first: int = 0) -> list[str]:

@@ -1,7 +1,6 @@
 """Sending when things go wrong around it: nobody twice, nobody forgotten, and no channel stands still for one message."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from test_sender import is_in, numbers, send
 from engine import (
     Provider,
     Rehearsal,
-    a_provider,
     a_worker,
     accepted,
     add_sandbox,
@@ -22,7 +20,7 @@ from engine import (
     rehearse,
 )
 from harness import free_port
-from stage import Stage, make_stage, says, until
+from stage import Stage, says, until
 from tallycast import calls, channels, db, drafts, handovers, leases, quiet, retries, sendings, trials
 from tallycast.drafts import Fallback, SendingChange
 from tallycast.handovers import Claim, Desk, Results, Sent
@@ -31,17 +29,6 @@ from tallycast.lines import HttpLine
 from tallycast.providers.contract import Accepted, Outgoing
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def stage(connection: db.Connection) -> Stage:
-    return await make_stage(connection)
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[Provider]:
-    async with a_provider() as provider:
-        yield provider
 
 
 async def has_ended(rehearsal: Rehearsal) -> bool:

@@ -1,11 +1,11 @@
 -- name: add_import
--- A file that waits to be read.
+-- A file that waits to be read, from now on: storing it may have taken a while.
 insert into imports (
-  app_id, import_id, campaign_id, state, file_name, media_type, keeps_valid, mapping, bytes, asked_as
+  app_id, import_id, campaign_id, state, file_name, media_type, keeps_valid, mapping, bytes, asked_as, created_at
 )
 values (
   %(app_id)s, %(import_id)s, %(campaign_id)s, 'waiting', %(file_name)s, %(media_type)s, %(keeps_valid)s,
-  %(mapping)s::jsonb, %(bytes)s, %(asked_as)s
+  %(mapping)s::jsonb, %(bytes)s, %(asked_as)s, clock_timestamp()
 )
 
 -- name: add_chunk

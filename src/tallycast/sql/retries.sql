@@ -37,13 +37,9 @@ select channel_number, provider from channels where app_id = %(app_id)s
 
 -- name: queue_again
 -- Make messages ready to be sent (again): their provider ids become earlier attempts, whose deliveries still count, and
--- the counts follow. One that was delivered meanwhile, or is
--- on its way again, is left alone. One that changes its channel leaves an attempt there
--- even where its id is not known, so that the two ways can be told apart.
-with input as materialized (
-  select seq from unnest(%(seq)s::int[]) as t (seq)
-),
-held as materialized (
+-- the counts follow. One that was delivered meanwhile, or is on its way again, is left alone. One that changes its
+-- channel leaves an attempt there even where its id is not known, so that the two ways can be told apart.
+with held as materialized (
   select m.seq, m.channel_number, m.message_id, m.accepted_at, m.failed_at, m.error_code, m.error_title,
     message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as state
   from messages m
@@ -88,9 +84,9 @@ again as (
 update counts c
 set queued = c.queued + d.moved, pending = c.pending - d.pending, failed = c.failed - d.failed
 from (
-  select count(*) filter (where state <> 'queued') as moved, count(*) filter (where state = 'pending') as pending,
-    count(*) filter (where state = 'failed') as failed, count(*) as held
+  select count(*) as moved, count(*) filter (where state = 'pending') as pending,
+    count(*) filter (where state = 'failed') as failed
   from held
 ) d
 where c.app_id = %(app_id)s and c.campaign_id = %(campaign_id)s
-returning d.held::int
+returning d.moved::int

@@ -1,8 +1,9 @@
 -- name: claim_trials
--- Claim test messages of a channel: they go before everything else.
+-- Claim test messages of a channel: they go before everything else. One that was asked for long ago would surprise.
 with picked as (
   select trial_id from trials
   where app_id = %(app_id)s and channel_number = %(channel_number)s and outcome is null and claimed_by is null
+    and asked_at > now() - %(seconds)s * interval '1 second'
   order by asked_at
   limit 10
   for update skip locked
@@ -19,10 +20,12 @@ update trials
 set outcome = %(outcome)s, message_id = %(message_id)s, reason = %(reason)s, answered_at = now()
 where app_id = %(app_id)s and trial_id = %(trial_id)s and outcome is null
 
--- name: note_trial_id
--- Receipts for a test message belong to no message of the campaign: its id is known, and counts nowhere.
+-- name: note_trial_ids
+-- Receipts for a test message, or one of its parts, belong to no message of the campaign: the ids are known, and count
+-- nowhere.
 insert into attempts (app_id, channel_number, message_id, campaign_id, seq, part)
-values (%(app_id)s, %(channel_number)s, %(message_id)s, %(campaign_id)s, %(seq)s, -1)
+select %(app_id)s, %(channel_number)s, message_id, %(campaign_id)s, %(seq)s, -1
+from unnest(%(message_ids)s::text[]) as t (message_id)
 on conflict (app_id, channel_number, message_id) do nothing
 
 -- name: give_up_trials
@@ -41,8 +44,12 @@ values (
 )
 
 -- name: find_trial
--- What became of a campaign's test message.
-select trial_id::text as trial_id, recipient, coalesce(outcome, 'waiting') as outcome, message_id,
-  nullif(reason, '') as reason
-from trials
-where app_id = %(app_id)s and campaign_id = %(campaign_id)s and trial_id = %(trial_id)s
+-- What became of a campaign's test message. One that no worker took in time was refused.
+select t.trial_id::text as trial_id, t.recipient, t.message_id,
+  case when late.is_late then 'refused' else coalesce(t.outcome, 'waiting') end as outcome,
+  case when late.is_late then %(late)s::text else nullif(t.reason, '') end as reason
+from trials t
+cross join lateral (
+  select t.outcome is null and t.claimed_by is null and t.asked_at <= now() - %(seconds)s * interval '1 second' as is_late
+) late
+where t.app_id = %(app_id)s and t.campaign_id = %(campaign_id)s and t.trial_id = %(trial_id)s

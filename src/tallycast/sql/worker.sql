@@ -13,13 +13,15 @@ from channels
 where app_id = %(app_id)s and deleted_at is null and provider = 'smpp' and secrets is not null
 
 -- name: list_busy_channels
--- Channels that have something to send, to answer, or to take over from a worker that ended.
+-- Channels that have something to send, to answer, or to take over from a worker that ended. A test message that
+-- nobody took in time is nothing to send.
 select c.channel_id
 from channels c
 where c.app_id = %(app_id)s and c.deleted_at is null and (
   exists (
     select from trials t
     where t.app_id = %(app_id)s and t.channel_number = c.channel_number and t.outcome is null
+      and (t.claimed_by is not null or t.asked_at > now() - %(trial_seconds)s * interval '1 second')
   )
   or exists (
     select from handovers h

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.response import Stream
 
-from tallycast import audience, campaigns, db, error_logs, imports, samples, sendings
+from tallycast import audience, campaigns, db, error_logs, imports, samples, sendings, standstills
 from tallycast.audience import Upload
 from tallycast.candidates import Mapping
 from tallycast.errors import BadQuery, NotFound, TooLarge, Unprocessable, UnsupportedMediaType
@@ -16,6 +16,7 @@ from tallycast.idempotency import Answer
 from tallycast.imports import ENDED, Import, State
 from tallycast.moments import write_moment
 from tallycast.spreadsheets import CSV, NDJSON, XLSX
+from tallycast.standstills import NO_WORKER, WaitingFor
 from tallycast.web.answers import (
     Asked,
     create,
@@ -62,7 +63,7 @@ class ImportView(msgspec.Struct, rename="camel", omit_defaults=True):
     """How an import goes: rows = accepted + duplicate + optedOut + invalid + landline, at every moment.
 
     `state`: waiting, running, done, refused (the file's fault, or rows were bad and onError is refuse: nothing was
-    kept) or failed (not the file's fault). `reason` says why it was refused or failed.
+    kept) or failed (not the file's fault). `reason` says why it was refused or failed. `waitingFor`: no worker does it.
     """
 
     id: str
@@ -82,6 +83,7 @@ class ImportView(msgspec.Struct, rename="camel", omit_defaults=True):
     created_as: str
     created_at: Moment
     ended_at: Moment | None = None
+    waiting_for: WaitingFor | None = None
 
 
 class Removed(msgspec.Struct, rename="camel"):
@@ -90,7 +92,14 @@ class Removed(msgspec.Struct, rename="camel"):
     removed: int
 
 
-def _view(found: Import) -> ImportView:
+async def _view_all(
+    connection: db.Connection, app_id: str, campaign_id: int, found: list[Import]
+) -> list[ImportView]:
+    untaken = await standstills.list_untaken(connection, app_id, campaign_id)
+    return [_view(one, one.import_id in untaken) for one in found]
+
+
+def _view(found: Import, is_untaken: bool) -> ImportView:
     return ImportView(
         found.import_id,
         str(found.campaign_id),
@@ -109,6 +118,7 @@ def _view(found: Import) -> ImportView:
         found.asked_as,
         write_moment(found.created_at),
         None if found.ended_at is None else write_moment(found.ended_at),
+        WaitingFor(NO_WORKER) if is_untaken else None,
     )
 
 
@@ -171,8 +181,10 @@ async def import_audience(request: Asked, appID: str, campaignID: str) -> Respon
         answer = await _store(request, appID, campaign_id, upload, received)
     import_id: str = msgspec.json.decode(answer.content)["result"]
     found = await _await_end(request, appID, campaign_id, import_id, seconds)
+    async with of(request).pool.connection() as connection:
+        [view] = await _view_all(connection, appID, campaign_id, [found])
     replayed = {n: v for n, v in answer.headers.items() if n.lower() == "idempotency-replayed"}
-    return succeed(request, _view(found), 201 if found.state in ENDED else 202, replayed)
+    return succeed(request, view, 201 if found.state in ENDED else 202, replayed)
 
 
 async def _store(
@@ -227,7 +239,7 @@ async def list_imports(request: Asked, appID: str, campaignID: str) -> Response[
     async with of(request).pool.connection() as connection:
         await sendings.find(connection, appID, campaign_id)
         found = await imports.list_imports(connection, appID, campaign_id, limit, offset)
-    return succeed(request, [_view(one) for one in found])
+        return succeed(request, await _view_all(connection, appID, campaign_id, found))
 
 
 @get(
@@ -243,9 +255,12 @@ async def list_imports(request: Asked, appID: str, campaignID: str) -> Response[
     ),
 )
 async def get_import(request: Asked, appID: str, campaignID: str, importID: str) -> Response[bytes]:
+    """`waitingFor` is there while no worker does it, and says what to do."""
+    campaign_id = campaigns.parse_id(campaignID)
     async with of(request).pool.connection() as connection:
-        found = await imports.find_import(connection, appID, campaigns.parse_id(campaignID), importID)
-    return succeed(request, _view(found))
+        found = await imports.find_import(connection, appID, campaign_id, importID)
+        [view] = await _view_all(connection, appID, campaign_id, [found])
+    return succeed(request, view)
 
 
 @get(

@@ -42,7 +42,7 @@ _NEW_EXAMPLE = {
     "createdBy": "Mei",
     "content": "Hi {{name}}, your voucher: https://shop.example.com/sale",
     "trackLinks": True,
-    "scheduledAt": "2026-12-01T09:00:00+08:00",
+    "scheduledAt": "2027-12-01T09:00:00+08:00",
 }
 _EXAMPLE = {
     "id": "1882651363373254867",
@@ -66,7 +66,7 @@ _EXAMPLE = {
         "replied": 0,
     },
     "content": "Hi {{name}}, your voucher: https://shop.example.com/sale",
-    "scheduledAt": "2026-12-01T01:00:00.000Z",
+    "scheduledAt": "2027-12-01T01:00:00.000Z",
     "unknown": 0,
 }
 
@@ -163,13 +163,21 @@ async def list_campaigns(request: Asked, appID: str) -> Response[bytes]:
         summary="One campaign that tallycast sends",
         tag="Sending",
         result=Standing,
-        example=_EXAMPLE,
+        example={
+            **_EXAMPLE,
+            "stage": "sending",
+            "waitingFor": {
+                "reason": "What is left was put off: quiet hours until 01:00 UTC",
+                "until": "2026-12-02T01:00:00.000Z",
+            },
+        },
         errors=(NotFound,),
     ),
 )
 async def get_campaign(request: Asked, appID: str, campaignID: str) -> Response[bytes]:
     """Its totals are those of this moment. `unknown` messages may have gone out or not: see `…/unknown`. `failures`
-    says why messages failed, the most frequent first, 50 at most.
+    says why messages failed, the most frequent first, 50 at most. `waitingFor` is there while the campaign is sending,
+    or due, and does not move: it says why, and until when, where that is known.
     """
     campaign_id = campaigns.parse_id(campaignID)
     async with of(request).pool.connection() as connection:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,9 +75,9 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     await services.urgent.open(wait=True, timeout=30)
     await _preload(services)
     jobs = [
-        asyncio.create_task(_repeat(services.intake.recover, _RECOVER_SECONDS)),
-        asyncio.create_task(_repeat(services.tokens.write_last_uses, _LAST_USE_SECONDS)),
-        asyncio.create_task(_repeat(lambda: _tidy(services), _TIDY_SECONDS)),
+        asyncio.create_task(db.repeat(services.intake.recover, _RECOVER_SECONDS)),
+        asyncio.create_task(db.repeat(services.tokens.write_last_uses, _LAST_USE_SECONDS)),
+        asyncio.create_task(db.repeat(lambda: _tidy(services), _TIDY_SECONDS)),
     ]
     services.is_ready = True
     try:
@@ -100,17 +100,6 @@ async def _preload(services: Services) -> None:
         known = await apps.list_apps(connection)
     await services.channels.preload([app.app_id for app in known])
     await services.targets.preload(known)
-
-
-async def _repeat(job: Callable[[], Awaitable[object]], seconds: float) -> None:
-    while True:
-        try:
-            await job()
-        except db.AWAY as error:
-            log.debug("the database is away: %s", error)
-        except Exception:
-            log.exception("background work failed, it is tried again")
-        await asyncio.sleep(seconds)
 
 
 async def _tidy(services: Services) -> None:

@@ -54,8 +54,8 @@ class _Envelope(msgspec.Struct):
 )
 async def test_campaign(request: Asked, appID: str, campaignID: str) -> Response[bytes]:
     """Answers what the provider said: `accepted` with its message id, `refused` with its reason, or `unknown`. When no
-    worker has tried within 15 seconds the answer is 202 with `waiting`: ask `…/test/{trialID}` later. A test is in no
-    count and no report.
+    worker has tried within 15 seconds the answer is 202 with `waiting`: ask `…/test/{trialID}` later. One that no
+    worker has taken within ten minutes is never sent, and `refused`. A test is in no count and no report.
     """
     campaign_id = campaigns.parse_id(campaignID)
     services = of(request)
