@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DATA   ?= tallycast-data
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs bench test-clients test-storm test-sending lock clean
+.PHONY: help run test check format docs screenshots bench test-clients test-browser test-storm test-sending lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -15,7 +15,7 @@ run: $(VENV)/run.stamp ## Start the demo on http://127.0.0.1:8080 (first run ins
 	$(BIN)/tallycast demo --data-dir $(DATA)
 
 test: $(VENV)/dev.stamp ## Run the test suite
-	$(BIN)/python -m pytest -n 2 -m "not clients and not storm" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not clients and not storm and not browser" $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format check, lint and types
 	$(BIN)/ruff format --check .
@@ -29,12 +29,18 @@ format: $(VENV)/dev.stamp ## Apply the formatter and the linter's safe fixes
 docs: $(VENV)/dev.stamp ## Write the pages of docs/ that are made from the program
 	$(BIN)/python docs/generate.py
 
+screenshots: $(VENV)/browser.stamp ## Take the pictures of docs/screenshots/ from the demo (about 2 minutes)
+	$(BIN)/python tests/browser/screenshots.py
+
 bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 minutes)
 	$(BIN)/python bench/run.py $(ARGS)
 
 test-clients: $(VENV)/clients.stamp ## Run other languages' clients and a browser against the server
 	$(BIN)/python -m pytest -m clients tests/clients/test_smpp_node.py $(ARGS)
 	$(BIN)/python -m pytest -m clients tests/clients --ignore tests/clients/test_smpp_node.py $(ARGS)
+
+test-browser: $(VENV)/browser.stamp ## The dashboard in Chromium: every page, and what people do there
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 test-storm: $(VENV)/dev.stamp ## kill -9 of tallycast and of PostgreSQL in storms of receipts and of campaigns
 	$(BIN)/python -m pytest -m storm $(ARGS)
@@ -44,12 +50,12 @@ test-sending: $(VENV)/dev.stamp ## The storm of campaigns with 100,000 recipient
 
 lock: ## Renew the lock files from pyproject.toml (needs uv)
 	uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --group build pyproject.toml -o requirements.lock
+	  --extra mcp --group build pyproject.toml -o requirements.lock
 	uv pip compile -q -U --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
-	  --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	  --extra mcp --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean: ## Remove the virtual environment and caches, keep the data
-	rm -rf $(VENV) .venv-clients tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-clients tests/browser/node_modules tests/clients/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV) || \
@@ -63,6 +69,13 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	@echo "installing the development tools (once) ..."
 	@$(PIP) install --require-hashes -r requirements-dev.lock
 	@touch $@
+
+$(VENV)/browser.stamp: tests/browser/setup.sh tests/browser/package-lock.json $(VENV)/dev.stamp
+	@tests/browser/setup.sh
+	@touch $@
+ifeq ($(wildcard tests/browser/node_modules),)
+.PHONY: $(VENV)/browser.stamp
+endif
 
 $(VENV)/clients.stamp: tests/clients/setup.sh tests/clients/requirements.lock tests/clients/package-lock.json $(VENV)/dev.stamp
 	@PYTHON=$(PYTHON) tests/clients/setup.sh

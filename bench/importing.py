@@ -68,16 +68,16 @@ def _prepare(app: App, stopped: Path) -> str:
 
 
 def _import(plan: Plan, app: App, campaign: str, file: Path, expected: Counter[str]) -> Iterator[Figure]:
-    server, worker = _processes(app.server.pid)
-    before = {pid: _begin_peak(pid) for pid in (*server, *worker)}
+    server, worker = find_processes(app.server.pid)
+    before = {pid: begin_peak(pid) for pid in (*server, *worker)}
     plan.say("importing it")
     began = time.monotonic()
     import_id = campaigns.upload(app, campaign, file)["id"]
     uploaded = time.monotonic() - began
-    server_grew = _growth(server, before)
+    server_grew = growth(server, before)
     found = campaigns.await_import(app, campaign, import_id, _PATIENCE)
     seconds = time.monotonic() - began
-    worker_grew = _growth(worker, before)
+    worker_grew = growth(worker, before)
     wrong = {name: found[name] - expected[name] for name in _FIELDS if found[name] != expected[name]}
     wrong |= _recount(app, campaign, import_id, expected)
     told = {"upload": uploaded, "import": found, "wrong": wrong, "bytes": file.stat().st_size}
@@ -105,7 +105,7 @@ def _recount(app: App, campaign: str, import_id: str, expected: Counter[str]) ->
     return {name: difference for name, difference in found.items() if difference}
 
 
-def _processes(pid: int) -> tuple[list[int], list[int]]:
+def find_processes(pid: int) -> tuple[list[int], list[int]]:
     """Those that serve, and those that work in the background; PostgreSQL's are neither."""
     server: list[int] = []
     worker: list[int] = []
@@ -116,13 +116,13 @@ def _processes(pid: int) -> tuple[list[int], list[int]]:
     return server, worker
 
 
-def _begin_peak(pid: int) -> float:
+def begin_peak(pid: int) -> float:
     """Forget the peak so far (proc(5), clear_refs); the megabytes that the process has now."""
     Path("/proc", str(pid), "clear_refs").write_text("5")
     return _read_memory(pid, "VmRSS")
 
 
-def _growth(pids: list[int], before: dict[int, float]) -> float:
+def growth(pids: list[int], before: dict[int, float]) -> float:
     """By how many megabytes the processes had more at their peaks than they had before."""
     return sum(_read_memory(pid, "VmHWM") - before[pid] for pid in pids)
 

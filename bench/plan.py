@@ -15,7 +15,7 @@ class Plan:
     """`rounds` of `seconds` per side, in turn; `stream_*` is row 5, `replayed` the messages of row 6's file.
 
     `imported` are the rows of row 8's file, `sent` the messages of row 9, `paced_seconds` is row 10, `paused` the
-    messages of row 11.
+    messages of row 11, `exported` the recipients of row 12.
     """
 
     large: Shape
@@ -33,6 +33,7 @@ class Plan:
     sent: int
     paced_seconds: int
     paused: int
+    exported: int
 
     @property
     def streamed(self) -> int:

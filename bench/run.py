@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 
 import data
+import exporting
 import figures
 import importing
 import load
@@ -22,7 +23,7 @@ import starting
 from figures import Figure
 from plan import Plan
 
-ROWS = frozenset(range(1, 12))
+ROWS = frozenset(range(1, 13))
 
 
 def _say(text: str) -> None:
@@ -49,9 +50,12 @@ def _options() -> argparse.Namespace:
 def _plan(options: argparse.Namespace, work: Path) -> Plan:
     small, cache = data.SMALL, options.cache
     if options.quick:
-        shape, sizes = data.SHAPES["100k"], (2, 2, 1_000, 5, 2_000, 1, 20_000, 3_000, 5, 3_000)
+        shape, sizes = data.SHAPES["100k"], (2, 2, 1_000, 5, 2_000, 1, 20_000, 3_000, 5, 3_000, 100_000)
     else:
-        shape, sizes = data.SHAPES["10m"], (5, 9, 3_000, 60, 200_000, 3, 1_000_000, 60_000, 60, 10_000)
+        shape, sizes = (
+            data.SHAPES["10m"],
+            (5, 9, 3_000, 60, 200_000, 3, 1_000_000, 60_000, 60, 10_000, 1_000_000),
+        )
     return Plan(shape, small, cache, work, _say, *sizes)
 
 
@@ -67,6 +71,8 @@ def _measure(plan: Plan, rows: set[int]) -> Iterator[Figure]:
         yield from importing.measure(plan)
     if rows & {9, 10, 11}:
         yield from sending.measure(plan, rows)
+    if 12 in rows:
+        yield from exporting.measure(plan)
 
 
 def _server_version(cache: Path) -> str:

@@ -16,15 +16,18 @@ HERE = Path(__file__).parent
 def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield path, command
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            yield from walk(command.commands[name], (*path, name))
+        context = click.Context(command)
+        for name in sorted(command.list_commands(context)):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from walk(child, (*path, name))
 
 
 def write_cli() -> str:
     parts = [
         "# Command line\n",
-        "Made from the program by `make docs`. Exit status: 0 done, 1 `audit` found drift, 2 it could not be done;\n"
-        "standard error says what to do.\n",
+        "Made from the program by `make docs`. [How commands find their server, and exit\n"
+        "status](command-line.md).\n",
     ]
     for path, command in walk(tallycast, ("tallycast",)):
         context = click.Context(command, info_name=" ".join(path), max_content_width=100, terminal_width=100)

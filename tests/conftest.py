@@ -1,6 +1,5 @@
 """One PostgreSQL and one server for the whole run; each test has an app of its own, so none sees another's data."""
 
-import asyncio
 import json
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contents import add_app
 from harness import App, Server, run, start_server
-from tallycast import apps, db, embedded, migrations
+from tallycast import db, embedded, migrations
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +72,5 @@ def make_app(client: httpx.Client) -> Callable[[Server], App]:
 
 @pytest.fixture
 def app(server: Server, database_url: str, client: httpx.Client) -> App:
-    """An app on the shared server, made without the detour of a command."""
-
-    async def make() -> tuple[str, str]:
-        async with db.connect(database_url) as connection:
-            made = await apps.create_app(connection, "Test")
-            return made.app_id, (await apps.create_token(connection, made.app_id)).plain
-
-    return App(server.url, *asyncio.run(make()), client)
+    """An app on the shared server."""
+    return add_app(server, database_url, client)

@@ -79,7 +79,7 @@ class Desk:
     async def load(self, sending: Sending, raw: bytes | str, *options: Any, **named: Any) -> Import:
         """The file as an import that was run."""
         import_id = await self.add(sending, raw, *options, **named)
-        await audience.run_import(self.pool, self.stage.app_id, import_id)
+        await audience.run_import(self.pool, CIPHER, self.stage.app_id, import_id)
         return await self.find(sending, import_id)
 
     async def find(self, sending: Sending, import_id: str) -> Import:
@@ -502,7 +502,7 @@ async def test_opt_outs_are_of_a_kind_of_channel(desk: Desk) -> None:
 
 async def cut_after(desk: Desk, import_id: str, batches: int) -> None:
     """Run an import and end it after so many batches, as a worker's stop does."""
-    running = asyncio.create_task(audience.run_import(desk.pool, desk.stage.app_id, import_id))
+    running = asyncio.create_task(audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id))
     query = b"select rows from imports where app_id = %(app_id)s and import_id = %(import_id)s"
     params = {"app_id": desk.stage.app_id, "import_id": import_id}
 
@@ -525,7 +525,7 @@ async def test_an_import_that_was_cut_off_starts_over_without_doubles(desk: Desk
     assert 10_009 <= half < 40_010
     assert await audience.list_waiting(desk.stage.connection, desk.stage.app_id) == [import_id]
     assert await desk.stage.drift() == []
-    await audience.run_import(desk.pool, desk.stage.app_id, import_id)
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id)
     found = await desk.find(draft, import_id)
     assert (found.state, numbers(found)) == ("done", (40_001, 40_000, 0, 0, 1, 0))
     assert len(await desk.messages(draft)) == 40_010
@@ -537,11 +537,12 @@ async def test_an_import_that_was_cut_off_starts_over_without_doubles(desk: Desk
 WORKER = """
 import asyncio, sys
 from tallycast import audience, db
+from tallycast.keys import Cipher
 
 async def main(url, app_id, import_id):
     pool = db.make_pool(url, 2)
     await pool.open()
-    await audience.run_import(pool, app_id, import_id)
+    await audience.run_import(pool, Cipher(b"k" * 32), app_id, import_id)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -562,7 +563,7 @@ async def test_kill_9_of_the_worker_leaves_no_doubles_and_no_drift(desk: Desk, d
         assert worker.wait() == -signal.SIGKILL
         assert (await desk.find(draft, import_id)).state == "running"
         assert await desk.stage.drift() == []
-    await audience.run_import(desk.pool, desk.stage.app_id, import_id)
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id)
     found = await desk.find(draft, import_id)
     assert (found.state, numbers(found)) == ("done", (60_000, 60_000, 0, 0, 0, 0))
     assert len(await desk.messages(draft)) == 60_000
@@ -572,7 +573,7 @@ async def test_kill_9_of_the_worker_leaves_no_doubles_and_no_drift(desk: Desk, d
 async def test_two_workers_that_take_the_same_import_do_it_once(desk: Desk) -> None:
     draft = await desk.draft()
     import_id = await desk.add(draft, many(20_000))
-    both = [audience.run_import(desk.pool, desk.stage.app_id, import_id) for _ in range(2)]
+    both = [audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id) for _ in range(2)]
     await asyncio.gather(*both)
     found = await desk.find(draft, import_id)
     assert (found.state, numbers(found)) == ("done", (20_000, 20_000, 0, 0, 0, 0))
@@ -583,15 +584,15 @@ async def test_two_workers_that_take_the_same_import_do_it_once(desk: Desk) -> N
 async def test_an_import_that_has_ended_is_not_run_again(desk: Desk) -> None:
     draft = await desk.draft()
     found = await desk.load(draft, many(2))
-    await audience.run_import(desk.pool, desk.stage.app_id, found.import_id)
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, found.import_id)
     assert await desk.find(draft, found.import_id) == found
-    await audience.run_import(desk.pool, desk.stage.app_id, "5d0c2f64-5b0e-4a57-9a57-0f6f3f4f9a10")
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, "5d0c2f64-5b0e-4a57-9a57-0f6f3f4f9a10")
 
 
 async def test_progress_shows_while_an_import_runs_and_the_loop_stays_alive(desk: Desk) -> None:
     draft = await desk.draft()
     import_id = await desk.add(draft, many(40_000))
-    running = asyncio.create_task(audience.run_import(desk.pool, desk.stage.app_id, import_id))
+    running = asyncio.create_task(audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id))
     seen: list[tuple[int, int]] = []
     longest, before = 0.0, asyncio.get_running_loop().time()
     while not running.done():
@@ -633,7 +634,7 @@ async def test_a_campaign_that_is_no_draft_any_more_fails_the_import(desk: Desk)
         b"update sendings set stage = 'sent' where app_id = %s and campaign_id = %s",
         [desk.stage.app_id, draft.campaign_id],
     )
-    await audience.run_import(desk.pool, desk.stage.app_id, import_id)
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id)
     found = await desk.find(draft, import_id)
     assert (found.state, found.reason) == ("failed", "the campaign is sent, not a draft")
     assert not await audience.is_importing(desk.stage.connection, desk.stage.app_id, draft.campaign_id)
@@ -647,14 +648,14 @@ async def test_a_mistake_of_ours_fails_the_import_and_leaves_nothing(
     blocked = optouts.blocked
 
     async def break_in_the_last_batch(
-        connection: db.Connection, app_id: str, kind: optouts.Kind, recipients: Sequence[str]
+        connection: db.Connection, cipher: Cipher, app_id: str, kind: optouts.Kind, recipients: Sequence[str]
     ) -> set[str]:
         if len(recipients) == 2000:
             raise ZeroDivisionError
-        return await blocked(connection, app_id, kind, recipients)
+        return await blocked(connection, cipher, app_id, kind, recipients)
 
     monkeypatch.setattr(optouts, "blocked", break_in_the_last_batch)
-    await audience.run_import(desk.pool, desk.stage.app_id, import_id)
+    await audience.run_import(desk.pool, CIPHER, desk.stage.app_id, import_id)
     found = await desk.find(draft, import_id)
     assert (found.state, found.rows) == ("failed", 10_000)
     assert found.reason == "the import failed inside tallycast; the server's log says why"

@@ -20,12 +20,20 @@ from tallycast.commands import print_rows
 SUMMARY = "/data/sent-campaigns-summary"
 
 
+def children(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield name, command
+
+
 def commands(
     group: click.Command = main, words: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     yield words, group
     if isinstance(group, click.Group):
-        for name, command in group.commands.items():
+        for name, command in children(group):
             yield from commands(command, (*words, name))
 
 
@@ -67,7 +75,7 @@ def test_every_command_explains_itself_and_each_of_its_options(
     for parameter in command.params:
         assert isinstance(parameter, click.Argument) or parameter.help, parameter.name
     if isinstance(command, click.Group):
-        assert all(child.get_short_help_str() for child in command.commands.values())
+        assert all(child.get_short_help_str() for _, child in children(command))
 
 
 def test_help_and_version_are_one_call_away() -> None:

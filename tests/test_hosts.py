@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tallycast import calls
 from tallycast.hosts import BadTarget, check_target
 
-PUBLIC = ["https://waba-v2.360dialog.io", "https://gw.example.com:8443/v2/", "https://8.8.8.8", "https://[2606:4700::1111]",
+PUBLIC = ["https://waba-v2.360dialog.io", "https://gw.example.com:8443/v2/", "https://8.8.8.8", "https://[2606:4700::1111]", "https://[64:ff9b::808:808]",
           "smsc.example.com", "smsc.example.com:2775", "8.8.8.8:2775", "https://EXAMPLE.com./x"]  # fmt: skip
 PRIVATE = [
     "https://127.0.0.1", "http://127.0.0.1:80", "https://10.1.2.3", "https://172.16.0.1", "https://192.168.0.1",
     "https://169.254.169.254", "https://100.64.0.1", "https://0.0.0.0", "https://224.0.0.1", "https://[::1]", "https://[::]",
     "https://[fe80::1]", "https://[fd00::1]", "https://[::ffff:127.0.0.1]", "https://[2002:7f00:1::]", "https://localhost",
+    "https://[64:ff9b::a9fe:a9fe]", "https://[::ffff:0:10.1.2.3]", "https://[::127.0.0.1]",
     "http://LOCALHOST.", "https://db.localhost", "https://metadata.google.internal", "https://printer.local", "https://postgres",
     "127.0.0.1:2775", "smsc",
 ]  # fmt: skip

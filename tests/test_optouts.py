@@ -12,12 +12,14 @@ from stage import BEGIN_MS, Stage, at, make_stage, says, until_blocked
 from tallycast import consent, db, optouts, policies, receipts, spool
 from tallycast.channels import Channel
 from tallycast.events import ButtonClick, Event, Identity, Preference, Receipt, Status, TextReply
+from tallycast.keys import Cipher
 from tallycast.optouts import Kind, OptOut, Word
 from tallycast.policies import PolicyChange
 from tallycast.receipts import Arrival
 from tallycast.references import write_reference
 
 pytestmark = pytest.mark.anyio
+CIPHER = Cipher(bytes(32))
 ADA = "+85291000000"  # the recipient of the first message of a recorded campaign
 ADAS_ID = "HK.13491208655302741918"
 
@@ -43,7 +45,7 @@ async def opted_out(stage: Stage, kind: Kind | None = None) -> list[OptOut]:
 
 
 async def is_blocked(stage: Stage, recipient: str = ADA, kind: Kind = "whatsApp") -> bool:
-    return await optouts.blocked(stage.connection, stage.app_id, kind, [recipient]) == {recipient}
+    return await optouts.blocked(stage.connection, CIPHER, stage.app_id, kind, [recipient]) == {recipient}
 
 
 @pytest.mark.parametrize(
@@ -295,7 +297,7 @@ def test_plain_receipts_say_nothing_about_consent() -> None:
 async def test_an_order_goes_before_every_word_that_is_known(stage: Stage, channel: Channel) -> None:
     future = 3_000_000_000_000 - BEGIN_MS
     await stage.apply(channel, text("stop", future))
-    assert await optouts.remove(stage.connection, stage.app_id, "all", [ADA]) == 1
+    assert await optouts.remove(stage.connection, CIPHER, stage.app_id, "all", [ADA]) == 1
     assert not await is_blocked(stage)
     await stage.apply(channel, text("start", future + 5))
     await optouts.add(stage.connection, stage.app_id, "all", [ADA], "api")
@@ -312,13 +314,13 @@ async def test_adding_somebody_again_keeps_the_first_evidence(stage: Stage, chan
 
 
 async def test_removing_who_is_not_opted_out_removes_nothing(stage: Stage) -> None:
-    assert await optouts.remove(stage.connection, stage.app_id, "all", [ADA]) == 0
+    assert await optouts.remove(stage.connection, CIPHER, stage.app_id, "all", [ADA]) == 0
 
 
 async def test_of_many_recipients_the_opted_out_ones_are_blocked(stage: Stage) -> None:
     everybody = [f"+852{91000000 + n}" for n in range(3000)]
     await optouts.add(stage.connection, stage.app_id, "sms", everybody[::3], "api")
-    blocked = await optouts.blocked(stage.connection, stage.app_id, "sms", everybody)
+    blocked = await optouts.blocked(stage.connection, CIPHER, stage.app_id, "sms", everybody)
     assert blocked == set(everybody[::3])
 
 

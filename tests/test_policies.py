@@ -10,7 +10,7 @@ from harness import App, Server, run
 
 UNTOUCHED = {
     "requiresApproval": False, "timeZone": "UTC", "quietHours": None, "stopWords": [], "startWords": [],
-    "staleMinutes": 60,
+    "staleMinutes": 60, "retention": None,
 }  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def test_what_is_changed_is_read_back_and_what_is_left_out_stays(app: App) -> No
         "stopWords": ["no more", "baja"],
         "startWords": ["alta"],
         "staleMinutes": 15,
+        "retention": {"days": 400, "mode": "anonymise"},
     }
     assert change(app, **wanted).json()["result"] == wanted
     assert change(app, staleMinutes=30).json()["result"] == wanted | {"staleMinutes": 30}
@@ -61,6 +62,7 @@ def test_words_are_kept_once_each_with_single_spaces(app: App) -> None:
         pytest.param({"stopWords": ["x"] * 101}, "stopWords must be at most 100 words or phrases", id="many words"),
         pytest.param({"stopWords": ["Oui"], "startWords": ["oui!"]}, "stopWords and startWords must not share a word: oui", id="both senses"),
         pytest.param({"staleMinutes": 0}, "staleMinutes must be a number from 1 to 100000", id="no minute"),
+        pytest.param({"retention": {"days": 0, "mode": "delete"}}, "retention.days must be a number from 1 to 36500; null keeps recipients for ever", id="no day"),
     ],
 )  # fmt: skip
 def test_a_policy_that_cannot_be_is_refused_and_changes_nothing(
@@ -81,17 +83,22 @@ def test_the_policy_is_shown_and_set_by_command(app: App, server: Server) -> Non
     server.run(
         "app", "set", app.app_id, "--approval", "--time-zone", "Asia/Hong_Kong", "--quiet-hours", "21:00-08:00",
         "--stop-word", "no more", "--stop-word", "baja", "--stale-minutes", "15",
+        "--retention", "delete:90",
     )  # fmt: skip
     expected = {
         "requiresApproval": True, "timeZone": "Asia/Hong_Kong", "quietHours": {"from": "21:00", "until": "08:00"},
         "stopWords": ["no more", "baja"], "startWords": [], "staleMinutes": 15,
+        "retention": {"days": 90, "mode": "delete"},
     }  # fmt: skip
     assert json.loads(server.run("app", "show", app.app_id, "--json")) == expected
     assert app.result("GET", "/policy") == expected
-    shown = server.run("app", "set", app.app_id, "--quiet-hours", "none", "--stop-word", "")
+    shown = server.run(
+        "app", "set", app.app_id, "--quiet-hours", "none", "--stop-word", "", "--retention", "none"
+    )
     assert shown.splitlines()[2:4] == ["quietHours        none", "stopWords         the usual ones"]
 
 
 def test_a_command_says_what_is_wrong(app: App, server: Server) -> None:
     assert run("app", "set", app.app_id, "--quiet-hours", "evening", *server.storage, status=2) == ""
+    assert run("app", "set", app.app_id, "--retention", "forget:3", *server.storage, status=2) == ""
     assert server.run("app", "show", "app-nobody", status=2) == ""

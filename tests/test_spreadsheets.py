@@ -337,6 +337,13 @@ def test_a_bomb_of_zeros_is_refused_before_it_fills_the_memory() -> None:
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("part", [SHEET, "xl/sharedStrings.xml", "xl/workbook.xml"])
+def test_a_bomb_of_elements_within_elements_is_refused(part: str) -> None:
+    raw = repacked(one_sheet([["n"]]), part, b"<a>" * 5_000_000)
+    with pytest.raises(Unreadable, match="nested deeper than 100 elements"):
+        read(raw, XLSX)
+
+
 def test_a_part_that_unpacks_to_a_hundred_times_its_size_is_refused() -> None:
     bomb = b"<sst>" + b"<si/>" * 5_000_000
     raw = repacked(one_sheet([["n"]]), "xl/sharedStrings.xml", bomb)

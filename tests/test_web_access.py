@@ -16,6 +16,7 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from psycopg import sql
 
+from contents import rows_of
 from harness import App, Server, start_server, wait_for
 from tallycast import apps, db
 from tallycast.apps import SCOPES
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 PREFIX = "/v1/api/apps/{appID}"
 OPTED_OUT = "+85298765439"
 TRIAL = "00000000-0000-4000-8000-000000000001"
+ENDPOINT, DELIVERY = "ep_1", "msg_1"
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,9 @@ def read_all(url: str) -> dict[str, list[str]]:
         return {n: [r for (r,) in connection.execute(query.format(sql.Identifier(n)))] for n in names}
 
 
-def rows_of(url: str, app_id: str) -> dict[str, list[str]]:
+def kept_of(url: str, app_id: str) -> dict[str, list[str]]:
     """Every row of an app, but for its tokens, whose last use is noted."""
-    found = {name: [row for row in rows if app_id in row] for name, rows in read_all(url).items()}
-    return {name: rows for name, rows in found.items() if name != "tokens"}
+    return {name: rows for name, rows in rows_of(url, app_id).items() if name != "tokens"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,11 @@ class House:
             "recipient": OPTED_OUT,
             "importID": self.import_id,
             "trialID": TRIAL,
+            "endpointID": ENDPOINT,
+            "deliveryID": DELIVERY,
+            "seq": "0",
             "fileName": "whatsapp.csv",
+            "number": "+85298765430",
         }
         if route.path.startswith(f"{PREFIX}/campaigns/"):
             values["campaignID"] = self.draft
@@ -152,6 +157,21 @@ def add_trial(url: str, app: App, draft: str) -> None:
         connection.execute(query, [app.app_id, TRIAL, draft])
 
 
+def add_endpoint(url: str, app: App) -> None:
+    """An endpoint that listens to nothing that happens here, and what it was told."""
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "insert into webhook_endpoints (app_id, endpoint_id, url, events, secret) "
+            "values (%s, %s, 'https://hook.example.com', '{campaign.sent}', %s)",
+            [app.app_id, ENDPOINT, bytes(64)],
+        )
+        connection.execute(
+            "insert into notices (app_id, notice_id, endpoint_id, type, body, state) "
+            "values (%s, %s, %s, 'campaign.sent', '{}', 'failed')",
+            [app.app_id, DELIVERY, ENDPOINT],
+        )
+
+
 def has_rested(url: str, app: App) -> bool:
     """Whether no worker has anything to do in the app any more, so that nothing changes by itself."""
     query = (
@@ -172,6 +192,7 @@ def house(server: Server, database_url: str, client: httpx.Client) -> House:
     expired = make_token(database_url, app, expires_at=datetime.now(UTC) - timedelta(seconds=1))
     draft = add_draft(app)
     add_trial(database_url, app, draft[0])
+    add_endpoint(database_url, app)
     wait_for(lambda: has_rested(database_url, app))
     return House(app, channel, campaign, database_url, stranger, revoked.plain, expired.plain, *draft)
 
@@ -213,25 +234,25 @@ def wrong_headers(house: House) -> dict[str, str | None]:
 
 @every_route
 def test_no_route_opens_without_a_valid_token_and_nothing_changes(house: House, route: Route) -> None:
-    before = rows_of(house.url, house.app.app_id)
+    before = kept_of(house.url, house.app.app_id)
     for name, header in wrong_headers(house).items():
         answer = house.send(route, header)
         assert (name, answer.status_code, answer.json()["code"]) == (name, 401, 401)
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json()["message"].startswith("a valid AppToken is required")
-    assert rows_of(house.url, house.app.app_id) == before
+    assert kept_of(house.url, house.app.app_id) == before
 
 
 @every_route
 def test_no_route_opens_with_another_apps_token_or_without_its_scope(house: House, route: Route) -> None:
-    before = rows_of(house.url, house.app.app_id)
+    before = kept_of(house.url, house.app.app_id)
     answer = house.send(route, f"Bearer {house.stranger.token}")
     assert (answer.status_code, answer.json()["message"]) == (403, "the token belongs to another app")
     others = [scope for scope in SCOPES if scope != route.scope]
     answer = house.send(route, f"Bearer {make_token(house.url, house.app, scopes=others).plain}")
     assert (answer.status_code, answer.json()["code"]) == (403, 403)
     assert answer.json()["message"] == f"the token does not have the scope {route.scope}"
-    assert rows_of(house.url, house.app.app_id) == before
+    assert kept_of(house.url, house.app.app_id) == before
 
 
 @every_route
@@ -241,19 +262,21 @@ def test_a_token_with_that_scope_alone_opens_the_route(house: House, route: Rout
     app.result("POST", "/opt-outs", json={"kind": "sms", "recipients": [OPTED_OUT]})
     mine = House(app, channel, app.record(channel, ["m-1"]), house.url, app, "", "", *add_draft(app))
     add_trial(house.url, app, mine.draft)
+    add_endpoint(house.url, app)
     token = make_token(house.url, app, scopes=[route.scope]).plain
-    answer = mine.send(route, f"Bearer {token}", params={"historyID": mine.campaign, "kind": "sms"})
+    params = {"historyID": mine.campaign, "campaign": mine.campaign, "kind": "sms"}
+    answer = mine.send(route, f"Bearer {token}", params=params)
     # 422: it was opened, and what is there does not suit it.
     assert answer.is_success or answer.status_code == 422, answer.text
 
 
 @every_route
 def test_ids_of_another_app_are_unknown_under_ones_own_url(house: House, route: Route) -> None:
-    before = rows_of(house.url, house.app.app_id)
-    answer = house.send(
-        route, f"Bearer {house.stranger.token}", house.stranger.app_id, params={"historyID": house.campaign}
-    )
+    before = kept_of(house.url, house.app.app_id)
+    params = {"historyID": house.campaign, "campaign": house.campaign}
+    answer = house.send(route, f"Bearer {house.stranger.token}", house.stranger.app_id, params=params)
     names_an_id = "{campaignID}" in route.path or "{channelID}" in route.path or "detail" in route.path
+    names_an_id |= "{endpointID}" in route.path or "exports/recipients" in route.path
     if names_an_id:
         assert (answer.status_code, answer.json()["code"]) == (404, 404)
     elif route.example and "channelID" in route.example:
@@ -262,7 +285,7 @@ def test_ids_of_another_app_are_unknown_under_ones_own_url(house: House, route: 
     assert house.channel not in answer.text.replace(f"{house.channel!r}", "").replace(
         f"no channel {house.channel}", ""
     )
-    assert rows_of(house.url, house.app.app_id) == before
+    assert kept_of(house.url, house.app.app_id) == before
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer", "bEaReR", "Bearer  "])

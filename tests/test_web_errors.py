@@ -142,6 +142,8 @@ def test_an_unknown_url_is_404_with_the_method_and_the_url(server: Server, metho
         pytest.param("GET", "/channels/%00", id="channel of a control character"),
         pytest.param("GET", "/channels/%ff", id="channel of no UTF-8"),
         pytest.param("DELETE", "/channels/%00", id="deleting such a channel"),
+        pytest.param("PATCH", "/channels/%00", id="changing such a channel"),
+        pytest.param("GET", "/webhook-endpoints/%00/deliveries/x", id="delivery of such an endpoint"),
     ],
 )
 def test_what_does_not_exist_is_404_with_code_404(app: App, method: str, path: str) -> None:

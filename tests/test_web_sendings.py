@@ -509,6 +509,8 @@ def test_a_pause_and_a_cancel_say_who(house: House) -> None:
             "count": 2,
             "words": "The campaign was cancelled before it was the message's turn.",
             "retryable": False,
+            "provider": "sandbox",
+            "whatToDo": "Reach these recipients with another campaign, if they shall still have the message.",
         }
     ]
     listed = house.app.result("GET", "/campaigns")

@@ -10,6 +10,7 @@ import pytest
 
 from harness import App, Server, start_server, wait_for
 from tallycast import audience, db, embedded
+from tallycast.keys import Cipher
 
 FILE = b"Recipients Number,name\n+85291000000,Mei\n+85291000001,Ann\n"
 NO_WORKER = (
@@ -52,7 +53,7 @@ def make_draft(app: App) -> str:
 async def import_now(url: str, app_id: str, import_id: str) -> None:
     """As a worker does."""
     async with db.make_pool(url, 2) as pool:
-        await audience.run_import(pool, app_id, import_id)
+        await audience.run_import(pool, Cipher(bytes(32)), app_id, import_id)
 
 
 def test_an_import_and_a_campaign_that_nobody_takes_say_so(idle: Server, url: str, lonely: App) -> None:

@@ -15,7 +15,7 @@ from tallycast import db
 from tallycast.errors import BadQuery, Forbidden, NotFound, Unauthorized
 from tallycast.sql import load
 
-SCOPES = ("reports:read", "campaigns:write", "campaigns:approve", "channels:write")
+SCOPES = ("reports:read", "campaigns:write", "campaigns:approve", "channels:write", "people:write")
 TOKEN_PREFIX = "tct_"  # noqa: S105 - a prefix that secret scanners and people recognise, not a secret
 _SQL = load("apps")
 _BASE62 = string.digits + string.ascii_letters

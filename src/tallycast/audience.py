@@ -29,6 +29,7 @@ from tallycast.candidates import (
 )
 from tallycast.errors import NotFound, Unprocessable
 from tallycast.imports import Import, SetAside, State
+from tallycast.keys import BadKey, Cipher
 from tallycast.rows import Row, Unreadable
 from tallycast.sendings import Sending
 from tallycast.spreadsheets import read_rows
@@ -70,10 +71,27 @@ async def add_import(
     connection: db.Connection, app_id: str, campaign_id: int, upload: Upload, actor: str
 ) -> str:
     """Store a file to be imported and wake a worker, in the caller's transaction; the import's id."""
-    await _hold_draft(connection, app_id, campaign_id)
+    await hold_draft(connection, app_id, campaign_id)
+    import_id = await store(connection, app_id, campaign_id, upload, actor, "waiting")
+    await apps.wake(connection, app_id)
+    return import_id
+
+
+async def store(
+    connection: db.Connection,
+    app_id: str,
+    campaign_id: int,
+    upload: Upload,
+    actor: str,
+    state: State,
+    header: Sequence[str] = (),
+) -> str:
+    """Write an import and its file, in the caller's transaction, the draft held; its id."""
     import_id = str(uuid.uuid4())
     params = {"app_id": app_id, "import_id": import_id}
     row = {
+        "state": state,
+        "header": [show(name) for name in header],
         "campaign_id": campaign_id,
         "file_name": upload.file_name,
         "media_type": upload.media_type,
@@ -88,13 +106,22 @@ async def add_import(
         await db.execute(connection, _SQL["add_chunk"], params | {"n": n, "data": data})
         n += 1
     await db.execute(connection, _SQL["add_import"], params | row)
-    await apps.wake(connection, app_id)
     return import_id
+
+
+async def fetch_file(connection: db.Connection, app_id: str, import_id: str, file: BinaryIO) -> None:
+    """Write an import's file into an open one, and go to its beginning."""
+    n = 0
+    key = {"app_id": app_id, "import_id": import_id}
+    while rows := await db.fetch_rows(connection, _SQL["find_chunk"], key | {"n": n}):
+        await asyncio.to_thread(file.write, rows[0][0])
+        n += 1
+    file.seek(0)
 
 
 async def clear(connection: db.Connection, app_id: str, campaign_id: int) -> int:
     """Remove all recipients of a draft, in the caller's transaction; how many there were."""
-    sending = await _hold_draft(connection, app_id, campaign_id)
+    sending = await hold_draft(connection, app_id, campaign_id)
     params = {"app_id": app_id, "campaign_id": campaign_id}
     await db.take_time(connection)
     await db.execute(connection, _SQL["take_back"], params | {"from_seq": 0})
@@ -102,7 +129,8 @@ async def clear(connection: db.Connection, app_id: str, campaign_id: int) -> int
     return sending.total
 
 
-async def _hold_draft(connection: db.Connection, app_id: str, campaign_id: int) -> Sending:
+async def hold_draft(connection: db.Connection, app_id: str, campaign_id: int) -> Sending:
+    """The draft, locked; Unprocessable where its audience cannot be changed now."""
     sending = await sendings.hold(connection, app_id, campaign_id)
     if sending.stage != "draft":
         raise Unprocessable(f"the audience of a draft can be changed; this campaign is {sending.stage}")
@@ -122,13 +150,13 @@ async def is_importing(connection: db.Connection, app_id: str, campaign_id: int)
     return bool(await db.fetch_rows(connection, _SQL["is_importing"], params))
 
 
-async def run_import(pool: db.Pool, app_id: str, import_id: str) -> None:
+async def run_import(pool: db.Pool, cipher: Cipher, app_id: str, import_id: str) -> None:
     """Do an import from its beginning to its end; does nothing where it has ended.
 
-    Raises one of db.AWAY where the database is away: run it again later.
+    Raises one of db.AWAY where the database is away: run it again later. BadKey: another worker may have the right one.
     """
     with tempfile.TemporaryFile() as file:
-        run = await _begin(pool, app_id, import_id, file)
+        run = await _begin(pool, cipher, app_id, import_id, file)
         if run is None:
             return
         try:
@@ -137,14 +165,14 @@ async def run_import(pool: db.Pool, app_id: str, import_id: str) -> None:
             log.info("import %s goes on elsewhere", import_id, extra={"app": app_id})
         except (Unreadable, Misfit) as error:
             await run.end("refused", str(error))
-        except db.AWAY:
+        except (*db.AWAY, BadKey):
             raise
         except Exception:
             log.exception("import %s failed", import_id, extra={"app": app_id})
             await run.end("failed", _BROKEN)
 
 
-async def _begin(pool: db.Pool, app_id: str, import_id: str, file: BinaryIO) -> "_Run | None":
+async def _begin(pool: db.Pool, cipher: Cipher, app_id: str, import_id: str, file: BinaryIO) -> "_Run | None":
     """Take back what an earlier attempt has added, and fetch the file. None where there is nothing to be done."""
     params = {"app_id": app_id, "import_id": import_id}
     async with pool.connection() as connection:
@@ -156,10 +184,10 @@ async def _begin(pool: db.Pool, app_id: str, import_id: str, file: BinaryIO) -> 
                 sending = await sendings.hold(connection, app_id, found.campaign_id)
             except NotFound:
                 return None
-            run = _Run(pool, sending, import_id, file)
+            run = _Run(pool, cipher, sending, import_id, file)
             if not await run.start(connection):
                 return None
-        await run.fetch_file(connection)
+        await fetch_file(connection, app_id, import_id, file)
     return run
 
 
@@ -168,8 +196,11 @@ class _Run:
 
     _import: Import
 
-    def __init__(self, pool: db.Pool, sending: Sending, import_id: str, file: BinaryIO) -> None:
+    def __init__(
+        self, pool: db.Pool, cipher: Cipher, sending: Sending, import_id: str, file: BinaryIO
+    ) -> None:
         self._pool = pool
+        self._cipher = cipher
         self._sending = sending
         self._file = file
         self._app_id = sending.app_id
@@ -195,13 +226,6 @@ class _Run:
         await db.execute(connection, _SQL["start_import"], self._key | self._campaign)
         self._first_seq = (await sendings.find(connection, self._app_id, self._sending.campaign_id)).total
         return True
-
-    async def fetch_file(self, connection: db.Connection) -> None:
-        n = 0
-        while rows := await db.fetch_rows(connection, _SQL["find_chunk"], self._key | {"n": n}):
-            await asyncio.to_thread(self._file.write, rows[0][0])
-            n += 1
-        self._file.seek(0)
 
     async def take_all(self) -> None:
         """Read the file to its end; then the last word."""
@@ -248,7 +272,7 @@ class _Run:
             await self.end("done", "")
 
     async def _note_header(self, header: Row) -> None:
-        names = [_show(name) for name in header.cells]
+        names = [show(name) for name in header.cells]
         async with self._pool.connection() as connection:
             await db.execute(connection, _SQL["note_header"], self._key | {"header": names})
 
@@ -273,7 +297,8 @@ class _Run:
         """Set aside who has opted out, and who is there already. A batch that lost a race is compared anew."""
         able = [one for one in batch if one.fault not in {"invalid", "landline"}]
         recipients = [one.recipient for one in able]
-        out = await optouts.blocked(connection, self._app_id, self._sending.type, recipients)
+        kind = self._sending.type
+        out = await optouts.blocked(connection, self._cipher, self._app_id, kind, recipients)
         params = self._campaign | {"recipients": recipients}
         known = dict(await db.fetch_rows(connection, _SQL["find_known"], params))
         seen: set[str] = set()
@@ -315,7 +340,7 @@ class _Run:
     async def _write_errors(self, connection: db.Connection, bad: list[Candidate]) -> None:
         first = self._rows - self._accepted
         errors = [
-            SetAside(n, one.row.line, [_show(cell) for cell in one.row.cells], one.error)
+            SetAside(n, one.row.line, [show(cell) for cell in one.row.cells], one.error)
             for n, one in enumerate(bad, first)
         ]
         if errors:
@@ -360,7 +385,7 @@ def _read_batch(rows: Iterator[Row], columns: Columns) -> list[Candidate]:
     return batch
 
 
-def _show(text: str) -> str:
+def show(text: str) -> str:
     """A text that PostgreSQL can hold: NUL becomes its picture."""
     return text.replace("\0", "\u2400")
 

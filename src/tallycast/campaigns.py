@@ -3,13 +3,14 @@
 import secrets
 import time
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
 from tallycast import db
 from tallycast.channels import Channel
-from tallycast.errors import BadQuery, NotFound
-from tallycast.moments import parse_moment
+from tallycast.errors import BadQuery, NotFound, Unprocessable
+from tallycast.moments import parse_moment, write_moment
 from tallycast.sql import load
 
 _SQL = load("campaigns")
@@ -72,6 +73,29 @@ async def require(connection: db.Connection, app_id: str, campaign_id: int) -> N
     params = {"app_id": app_id, "campaign_id": campaign_id}
     if not await db.fetch_rows(connection, _SQL["has_campaign"], params):
         raise NotFound(f"no campaign {campaign_id}")
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """Since when a campaign's recipients are anonymous or deleted, or about to be: its figures are frozen."""
+
+    mode: Literal["anonymise", "delete"]
+    began_at: datetime
+
+    def describe(self) -> str:
+        done = "deleted" if self.mode == "delete" else "made anonymous"
+        return f"its recipients were {done} on {write_moment(self.began_at)}, as the app's retention says"
+
+
+async def find_retention(connection: db.Connection, app_id: str, campaign_id: int) -> Retention | None:
+    params = {"app_id": app_id, "campaign_id": campaign_id}
+    return await db.fetch_one(connection, Retention, _SQL["find_retention"], params)
+
+
+async def refuse_retained(connection: db.Connection, app_id: str, campaign_id: int) -> None:
+    """Unprocessable for a campaign whose figures are frozen."""
+    retention = await find_retention(connection, app_id, campaign_id)
+    if retention is not None:
+        raise Unprocessable(f"campaign {campaign_id} cannot change any more: {retention.describe()}")
 
 
 def _parse_date(text: str | None) -> datetime | None:

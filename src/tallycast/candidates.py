@@ -48,6 +48,14 @@ class Columns(NamedTuple):
     sources: list[int | None]
 
 
+class Guess(NamedTuple):
+    """Which column seems to be what, by its header; None where nothing is like it. `variables`: those that are used."""
+
+    recipient: str | None
+    content: str | None
+    variables: dict[str, str | None]
+
+
 Fault = Literal["", "invalid", "landline", "opted_out", "duplicate"]
 FAULTS: tuple[Fault, ...] = ("invalid", "landline", "opted_out", "duplicate")
 
@@ -89,7 +97,7 @@ def find_errors(header: Sequence[str], mapping: Mapping, sending: Sending) -> in
 def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Columns:
     """Where a row has what; Misfit names the column that is missing or there twice."""
     _check_header(header)
-    places = _find_places(header)
+    places = find_places(header)
     recipient = _choose(places, mapping.recipient, _RECIPIENT_NAMES, "Recipients Number")
     content = None
     if sending.kind == "smsStandard":
@@ -102,6 +110,52 @@ def map_columns(header: Sequence[str], mapping: Mapping, sending: Sending) -> Co
         if fold(name) not in found:
             raise Misfit(f"the campaign uses {{{{{name}}}}} and the file has no column {name!r}")
     return _order(recipient, content, found, [*sending.columns, *needed])
+
+
+def guess_columns(header: Sequence[str], rows: Sequence[Sequence[str]], sending: Sending) -> Guess:
+    """What `map_columns` would find, without asking for all of it; a column of numbers is the recipient's. Misfit."""
+    _check_header(header)
+    places = find_places(header)
+    recipient = find_numbers(places, rows)
+    content = _find_usual(places, _CONTENT_NAMES) if sending.kind == "smsStandard" else None
+    used = {name: places.get(fold(name)) for name in find_variables(sending)}
+
+    def name(place: int | None) -> str | None:
+        return None if place is None else header[place].strip()
+
+    return Guess(name(recipient), name(content), {key: name(place) for key, place in used.items()})
+
+
+def find_numbers(places: dict[str, int], rows: Sequence[Sequence[str]]) -> int | None:
+    """The place of the column of numbers: by its usual names, else by what most of the first rows have there."""
+    usual = _find_usual(places, _RECIPIENT_NAMES)
+    if usual is not None:
+        return usual
+    likeliest = max(places.values(), key=lambda place: _count_numbers(rows, place), default=0)
+    return likeliest if 2 * _count_numbers(rows, likeliest) > len(rows) else None
+
+
+def _count_numbers(rows: Sequence[Sequence[str]], place: int) -> int:
+    return sum(is_number(row[place]) for row in rows if place < len(row))
+
+
+def is_number(text: str) -> bool:
+    try:
+        parse_number(text)
+    except InvalidNumber:
+        return False
+    return True
+
+
+def make_mapping(header: Sequence[str], chosen: Guess) -> Mapping:
+    """The mapping that says what a person has chosen; the other columns stay variables under their own names."""
+    taken = {fold(name) for name in (chosen.recipient, chosen.content) if name}
+    used = {name: column for name, column in chosen.variables.items() if column}
+    if all(fold(name) == fold(column) for name, column in used.items()):
+        return Mapping(chosen.recipient, chosen.content)
+    known = {fold(name) for name in used} | taken
+    others = {name.strip(): name.strip() for name in header if fold(name) and fold(name) not in known}
+    return Mapping(chosen.recipient, chosen.content, used | others)
 
 
 def _check_header(header: Sequence[str]) -> None:
@@ -121,7 +175,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
 
 
-def _find_places(header: Sequence[str]) -> dict[str, int]:
+def find_places(header: Sequence[str]) -> dict[str, int]:
+    """The places of columns by their folded names. Misfit where two are alike."""
     places: dict[str, int] = {}
     for place, name in enumerate(header):
         key = fold(name)
@@ -133,11 +188,15 @@ def _find_places(header: Sequence[str]) -> dict[str, int]:
 def _choose(places: dict[str, int], named: str | None, usual: Iterable[str], title: str) -> int:
     if named is not None:
         return _place(places, named)
+    place = _find_usual(places, usual)
+    if place is None:
+        raise Misfit(f"the file has no column {title!r}: its first row must name the columns")
+    return place
+
+
+def _find_usual(places: dict[str, int], usual: Iterable[str]) -> int | None:
     plain = {_plain(key): place for key, place in reversed(places.items())}
-    for name in usual:
-        if name in plain:
-            return plain[name]
-    raise Misfit(f"the file has no column {title!r}: its first row must name the columns")
+    return next((plain[name] for name in usual if name in plain), None)
 
 
 def _place(places: dict[str, int], named: str) -> int:

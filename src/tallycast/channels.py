@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from tallycast import apps, db, hosts
+from tallycast import apps, db, hosts, notices
 from tallycast.apps import random_text
 from tallycast.errors import BadQuery, NotFound
 from tallycast.keys import BadKey, Cipher
@@ -109,6 +109,9 @@ class Channel(msgspec.Struct, frozen=True):
     rate: float | None = None
     paused_at: datetime | None = None
     paused_reason: str | None = None
+    heard_at: datetime | None = None
+    heard: str = ""
+    refused_at: datetime | None = None
 
     @property
     def rate_per_second(self) -> float | None:
@@ -125,6 +128,21 @@ class Channel(msgspec.Struct, frozen=True):
 
 def _context(app_id: str, channel_id: str) -> str:
     return f"channel {app_id} {channel_id}"
+
+
+def webhook_url(base_url: str, channel: Channel) -> str:
+    """Where the provider posts what it has to say."""
+    return f"{base_url}/webhooks/{channel.provider}/{channel.channel_id}"
+
+
+def credentials_of(provider: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of what a provider needs for sending, and of what else can be given."""
+    return _NEEDS.get(provider, ()), _OPTIONS.get(provider, ())
+
+
+def providers_of(channel_type: ChannelType) -> list[Provider]:
+    """Who can send or receive messages of a type."""
+    return [one for one in get_args(Provider) if one in _PROVIDERS[channel_type]]
 
 
 def _require_id(channel_id: str) -> None:
@@ -301,7 +319,10 @@ async def delete(connection: db.Connection, app_id: str, channel_id: str) -> Non
 async def pause(connection: db.Connection, app_id: str, channel_number: int, reason: str) -> None:
     """Nothing is sent over the channel until somebody resumes it. The first reason stays: others follow from it."""
     params = {"app_id": app_id, "channel_number": channel_number, "reason": reason[:_MAX_REASON]}
-    await db.execute(connection, _SQL["pause_channel"], params)
+    async with connection.transaction():
+        for channel_id, phone in await db.fetch_rows(connection, _SQL["pause_channel"], params):
+            data = {"channelID": channel_id, "phone": phone, "reason": params["reason"]}
+            await notices.add(connection, app_id, "channel.paused", [(None, data)])
 
 
 async def resume(connection: db.Connection, app_id: str, channel_id: str) -> Channel:

@@ -9,14 +9,9 @@ from typing import Any
 import click
 
 import tallycast
-from tallycast import apps, audit, db, embedded, migrations, receipts, serving
-from tallycast.cli_apps import app
-from tallycast.cli_campaigns import campaign
-from tallycast.cli_channels import channel
-from tallycast.cli_consent import opt_outs
-from tallycast.cli_simulate import simulate
+from tallycast import apps, audit, databases, db, embedded, migrations
 from tallycast.commands import (
-    COUNT,
+    Commands,
     all_settings,
     print_rows,
     stored,
@@ -29,8 +24,31 @@ from tallycast.config import ENV_PREFIX, BadSetting, Settings
 from tallycast.errors import Problem
 from tallycast.moments import parse_moment, write_moment
 
+_ELSEWHERE = {
+    "app": "cli_apps:app",
+    "campaign": "cli_campaigns:campaign",
+    "channel": "cli_channels:channel",
+    "completion": "cli_completion:completion",
+    "doctor": "cli_doctor:doctor",
+    "export": "cli_exports:export",
+    "mcp": "cli_mcp:mcp",
+    "opt-outs": "cli_consent:opt_outs",
+    "people": "cli_people:people",
+    "profile": "cli_profiles:profile",
+    "receipts": "cli_receipts:receipts",
+    "report": "cli_reports:report",
+    "simulate": "cli_simulate:simulate",
+    "staff": "cli_staff:staff",
+    "tail": "cli_tail:tail",
+    "webhooks": "cli_webhooks:webhooks",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(
+    cls=Commands,
+    elsewhere=_ELSEWHERE,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(tallycast.__version__, prog_name="tallycast")
 def main() -> None:
     """Self-hosted WhatsApp and SMS campaigns, with numbers that add up.
@@ -40,16 +58,22 @@ def main() -> None:
       tallycast demo                     a server with campaigns that move
       tallycast serve                    the real one, on http://127.0.0.1:8080
       tallycast app create --name Shop   an app and its first token
+      tallycast doctor                   whether all is well, and what to do where it is not
+
+    On another machine: `tallycast profile add NAME --url URL`, then campaign, report, tail and more with --profile NAME.
     """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 @main.command()
 @all_settings
 def serve(settings: Settings) -> None:
-    """Serve the API, webhooks and tracked links, until SIGTERM or Ctrl-C.
+    """Serve the API, webhooks, tracked links and the dashboard, until SIGTERM or Ctrl-C.
 
-    Prints one line when it is ready. Without --database-url an embedded PostgreSQL starts in the data directory.
+    Prints one line when it is ready, and on a first run how the first person signs in. Without --database-url an
+    embedded PostgreSQL starts in the data directory.
     """
+    from tallycast import serving  # noqa: PLC0415 - a worker need not load the server
+
     serving.serve(settings)
 
 
@@ -75,7 +99,7 @@ def worker(settings: Settings) -> None:
             f"data-dir {settings.data_dir.absolute()} has no database, and a worker shares one that exists: "
             "give the --data-dir of `tallycast serve`, or its --database-url"
         )
-    with serving.database(settings) as url:
+    with databases.reach(settings) as url:
         migrations.migrate(url)
         work.run(settings, url, lambda: click.echo("tallycast worker is ready"))
 
@@ -85,8 +109,8 @@ def worker(settings: Settings) -> None:
 def demo(settings: Settings) -> None:
     """Serve a demo app whose campaigns move while you look.
 
-    Fills an empty data directory with a dozen campaigns of the last 90 days, prints a request to try, and lets
-    receipts arrive over HTTP for one that is being sent.
+    Fills an empty data directory with campaigns of the last 90 days and one in each stage, sends two more through a
+    simulator, and prints a link that signs you in and a request to try.
     """
     from tallycast import demo as demo_app  # noqa: PLC0415 - the server need not load it
 
@@ -97,21 +121,20 @@ def demo(settings: Settings) -> None:
 @stored
 def migrate(settings: Settings) -> None:
     """Bring the database's schema up to date (`serve` does it by itself)."""
-    with serving.database(settings) as url:
+    with databases.reach(settings) as url:
         applied = migrations.migrate(url)
     click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
 
 
-main.add_command(app)
-main.add_command(campaign)
-main.add_command(channel)
-main.add_command(opt_outs)
-main.add_command(simulate)
-
-
 @main.group()
 def token() -> None:
-    """Tokens: what opens an app's API."""
+    """Tokens: what opens an app's API.
+
+    \b
+      tallycast token create --app APP --scope reports:read --name BI --expires 2027-01-01T00:00:00Z
+      tallycast token list --app APP
+      tallycast token revoke --app APP TOKEN_ID
+    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 def _token_row(found: apps.Token) -> dict[str, Any]:
@@ -195,76 +218,33 @@ def audit_counts(settings: Settings, app_id: str | None, as_json: bool) -> None:
         if app_id is not None and app_id not in known:
             raise Problem(f"no app {app_id}")
         chosen = [app_id] if app_id else known
-        campaigns, messages, drifts = 0, 0, []
+        campaigns, messages, deleted = 0, 0, 0
+        drifts: list[audit.Drift] = []
         total = sum([await audit.size(connection, one) for one in chosen])
         with bar("recounting", total) as advance:
             for one in chosen:
                 async for portion in audit.audit(connection, one):
                     campaigns, messages = campaigns + portion.campaigns, messages + portion.messages
-                    drifts += portion.drifts
+                    drifts, deleted = drifts + portion.drifts, deleted + portion.deleted
                     advance(portion.messages)
-        return audit.Portion(campaigns, messages, drifts)
+        return audit.Portion(campaigns, messages, drifts, deleted)
 
     done = with_database(settings, work)
     drift = sum(one.size for one in done.drifts)
     found = [{"appID": one.app_id, "id": one.id, "fields": one.fields} for one in done.drifts]
     if as_json:
         totals: dict[str, Any] = {"campaigns": done.campaigns, "messages": done.messages, "drift": drift}
+        totals |= {"deleted": done.deleted} if done.deleted else {}
         click.echo(json.dumps(totals | ({"drifting": found} if found else {})))
     else:
         click.echo(f"{done.campaigns} campaigns, {done.messages} messages, drift {drift}")
+        if done.deleted:
+            click.echo(
+                f"  {done.deleted} messages were deleted by retention: compared with what was noted of them"
+            )
         for one in found:
             click.echo(f"  campaign {one['id']} of {one['appID']}: [counted, recounted] {one['fields']}")
     sys.exit(1 if drift else 0)
-
-
-@main.group("receipts")
-def receipts_group() -> None:
-    """Receipts that wait for their message, and bodies that were not understood."""
-
-
-@receipts_group.command("parked")
-@click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", type=COUNT, default=100, show_default=True, help="how many at most")
-@click.option("--offset", type=COUNT, default=0, help="how many to skip")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@stored
-def list_parked(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
-    """List receipts and clicks whose message is not known yet, the oldest first."""
-    found = with_app(settings, app_id, lambda c: receipts.list_parked(c, app_id, limit, offset))
-    rows = [
-        {
-            "channelID": one.channel_id,
-            "messageID": one.message_id,
-            "kinds": ",".join(one.kinds()),
-            "parkedAt": write_optional(one.parked_at),
-            "age": f"{one.age_seconds:.0f} s",
-        }
-        for one in found
-    ]
-    print_rows(rows, as_json, "nothing is parked")
-
-
-@receipts_group.command("unreadable")
-@click.option("--app", "app_id", required=True, help="the app's id")
-@click.option("--limit", type=COUNT, default=100, show_default=True, help="how many at most")
-@click.option("--offset", type=COUNT, default=0, help="how many to skip")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@stored
-def list_unreadable(settings: Settings, app_id: str, limit: int, offset: int, as_json: bool) -> None:
-    """List bodies that were not understood, the latest first."""
-    found = with_app(settings, app_id, lambda c: receipts.list_unreadable(c, app_id, limit, offset))
-    rows = [
-        {
-            "channelID": one.channel_id,
-            "lastAt": write_optional(one.last_at),
-            "times": one.times,
-            "reason": one.reason,
-            "raw": one.raw.decode("utf-8", "replace"),
-        }
-        for one in found
-    ]
-    print_rows(rows, as_json, "everything was understood")
 
 
 @main.command()
@@ -287,7 +267,11 @@ def replay(settings: Settings, file: Any, channel_id: str) -> None:
 
 @main.group("clicks")
 def clicks_group() -> None:
-    """Clicks of tracked links."""
+    """Clicks of tracked links.
+
+    \b
+      tallycast clicks reclassify --app APP        after an upgrade that knows more crawlers
+    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 @clicks_group.command("reclassify")

@@ -4,19 +4,23 @@ import json
 from typing import Any
 
 import click
-import msgspec
-from msgspec import UNSET
 
-from tallycast import apps, db, policies
-from tallycast.commands import print_rows, stored, with_app, with_database, write_optional
+from tallycast import apps, db
+from tallycast.commands import print_rows, stored, with_database, write_optional
 from tallycast.config import Settings
 from tallycast.errors import BadQuery
-from tallycast.policies import Policy, PolicyChange, QuietHours
+from tallycast.ways import Way, asks
 
 
 @click.group()
 def app() -> None:
-    """Apps: the tenants, each with its own campaigns, channels and tokens."""
+    """Apps: the tenants, each with its own campaigns, channels and tokens.
+
+    \b
+      tallycast app create --name Shop                prints the appID and a first token
+      tallycast app set APP --approval --time-zone Asia/Hong_Kong --quiet-hours 21:00-08:00
+      tallycast app show APP
+    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 @app.command("create")
@@ -49,43 +53,55 @@ def list_apps(settings: Settings, as_json: bool) -> None:
     print_rows(rows, as_json, "no apps yet: tallycast app create --name NAME")
 
 
-def _print_policy(policy: Policy, as_json: bool) -> None:
-    shown = msgspec.to_builtins(policies.view(policy))
+def _print_policy(shown: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(shown))
         return
     hours = shown["quietHours"]
+    kept = shown["retention"]
+    shown["retention"] = f"{kept['mode']} after {kept['days']} days" if kept else "none"
     shown["quietHours"] = f"{hours['from']}-{hours['until']}" if hours else "none"
     for name, value in shown.items():
         text = ", ".join(value) or "the usual ones" if isinstance(value, list) else str(value)
         click.echo(f"{name:<18}{text}")
 
 
+_which = click.argument("which", metavar="[APP_ID]", required=False)
+
+
 @app.command("show")
-@click.argument("app_id")
+@_which
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@stored
-def show_app(settings: Settings, app_id: str, as_json: bool) -> None:
-    """Show what holds for all campaigns of an app."""
-    found = with_app(settings, app_id, lambda connection: policies.find_policy(connection, app_id))
-    _print_policy(found, as_json)
+@asks
+def show_app(way: Way, which: str | None, as_json: bool) -> None:
+    """Show what holds for all campaigns of an app; a remote one is known by its token."""
+    _print_policy(way.of(which).run(lambda api: api.request("GET", "/policy")), as_json)
 
 
-def _read_hours(text: str) -> QuietHours | None:
+def _read_hours(text: str) -> dict[str, str] | None:
     if text == "none":
         return None
     first, separator, last = text.partition("-")
     if not separator:
         raise BadQuery.of(f"--quiet-hours must be like 21:00-08:00, or none, not {text[:40]!r}")
-    return QuietHours(first.strip(), last.strip())
+    return {"from": first.strip(), "until": last.strip()}
 
 
-def _words(given: tuple[str, ...]) -> Any:
-    return UNSET if not given else [word for word in given if word]
+def _read_retention(text: str) -> dict[str, Any] | None:
+    if text == "none":
+        return None
+    mode, _, days = text.partition(":")
+    if mode not in {"anonymise", "delete"} or not (days.isascii() and days.isdecimal() and len(days) < 10):  # noqa: PLR2004 - no int32 is longer
+        raise BadQuery.of(f"--retention must be like anonymise:400 or delete:90, or none, not {text[:40]!r}")
+    return {"days": int(days), "mode": mode}
+
+
+def _words(given: tuple[str, ...]) -> list[str] | None:
+    return [word for word in given if word] if given else None
 
 
 @app.command("set")
-@click.argument("app_id")
+@_which
 @click.option(
     "--approval/--no-approval", default=None, help="another person than the creator approves campaigns"
 )
@@ -96,31 +112,34 @@ def _words(given: tuple[str, ...]) -> Any:
 )
 @click.option("--start-word", "start_words", multiple=True, help="the same for words that opt in again")
 @click.option("--stale-minutes", type=int, help="how late a scheduled campaign may start")
+@click.option(
+    "--retention", help="what becomes of recipients, e.g. anonymise:400 or delete:90 (days); or none"
+)
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@stored
+@asks
 def set_app(
-    settings: Settings,
-    app_id: str,
+    way: Way,
+    which: str | None,
     approval: bool | None,
     time_zone: str | None,
     quiet_hours: str | None,
     stop_words: tuple[str, ...],
     start_words: tuple[str, ...],
     stale_minutes: int | None,
+    retention: str | None,
     as_json: bool,
 ) -> None:
     """Change what holds for all campaigns of an app. What is left out stays; words replace those from before."""
-    change = PolicyChange(
-        UNSET if approval is None else approval,
-        UNSET if time_zone is None else time_zone,
-        UNSET if quiet_hours is None else _read_hours(quiet_hours),
-        _words(stop_words),
-        _words(start_words),
-        UNSET if stale_minutes is None else stale_minutes,
-    )
-
-    async def work(connection: db.Connection) -> Policy:
-        async with connection.transaction():
-            return await policies.change_policy(connection, app_id, change)
-
-    _print_policy(with_app(settings, app_id, work), as_json)
+    given = {
+        "requiresApproval": approval,
+        "timeZone": time_zone,
+        "stopWords": _words(stop_words),
+        "startWords": _words(start_words),
+        "staleMinutes": stale_minutes,
+    }
+    change: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if quiet_hours is not None:
+        change["quietHours"] = _read_hours(quiet_hours)
+    if retention is not None:
+        change["retention"] = _read_retention(retention)
+    _print_policy(way.of(which).run(lambda api: api.request("PATCH", "/policy", json=change)), as_json)

@@ -2,136 +2,105 @@
 
 import sys
 from collections.abc import AsyncIterator
-from typing import IO
+from typing import IO, Any
 
 import click
-import msgspec
 
-from tallycast import db, messages, optouts, recordings
-from tallycast.commands import COUNT, print_rows, stored, with_app, write_optional
-from tallycast.config import Settings
-from tallycast.messages import Entry, Rejected
-from tallycast.optouts import AnyKind, Kind
+from tallycast.api import Api, below, read_chunks
+from tallycast.commands import COUNT, print_rows
+from tallycast.ways import Way, asks
 
-_CHUNK = 65_536
+_KINDS = ("sms", "whatsApp")
+_START = 65_536
 _kind = click.option(
     "--kind", type=click.Choice(["sms", "whatsApp", "all"]), required=True, help="out of what"
 )
-_app = click.option("--app", "app_id", required=True, help="the app's id")
 
 
 @click.group("opt-outs")
 def opt_outs() -> None:
-    """Opt-outs: who does not want messages any more."""
+    """Opt-outs: who does not want messages any more.
+
+    \b
+      tallycast opt-outs add --app APP --kind all +85298765432 --source 'a letter of 3 May'
+      tallycast opt-outs import --app APP --kind sms numbers.csv
+      tallycast opt-outs list --app APP --recipient +85298765432
+    """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
 @opt_outs.command("list")
-@_app
-@click.option("--kind", type=click.Choice(optouts.KINDS), help="only of this kind")
+@click.option("--kind", type=click.Choice(_KINDS), help="only of this kind")
 @click.option("--recipient", help="only this number")
 @click.option("--limit", type=COUNT, default=100, show_default=True, help="how many at most")
 @click.option("--offset", type=COUNT, default=0, help="how many to skip")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
-@stored
+@asks
 def list_opt_outs(
-    settings: Settings,
-    app_id: str,
-    kind: Kind | None,
-    recipient: str | None,
-    limit: int,
-    offset: int,
-    as_json: bool,
+    way: Way, kind: str | None, recipient: str | None, limit: int, offset: int, as_json: bool
 ) -> None:
     """List who is opted out, by kind and number, and how that is known."""
-
-    async def work(connection: db.Connection) -> list[optouts.OptOut]:
-        if recipient is None:
-            return await optouts.list_all(connection, app_id, kind, limit, offset)
-        address = optouts.address_of(recipient)
-        return await optouts.find(connection, app_id, kind, address, limit, offset)
-
-    rows = [
-        {
-            "kind": one.kind,
-            "recipient": one.recipient,
-            "source": one.source,
-            "evidence": one.evidence,
-            "optedOutAt": write_optional(one.opted_out_at),
-        }
-        for one in with_app(settings, app_id, work)
-    ]
+    query = {"kind": kind, "recipient": recipient}
+    rows = way.run(lambda api: api.list("/opt-outs", query, limit, offset))
     print_rows(rows, as_json, "nobody is opted out")
 
 
 @opt_outs.command("add")
-@_app
 @_kind
 @click.option("--source", default="command line", show_default=True, help="what is kept as the reason")
 @click.argument("recipients", nargs=-1, required=True)
-@stored
-def add_opt_outs(
-    settings: Settings, app_id: str, kind: AnyKind, source: str, recipients: tuple[str, ...]
-) -> None:
+@asks
+def add_opt_outs(way: Way, kind: str, source: str, recipients: tuple[str, ...]) -> None:
     """Opt numbers out."""
-    lines = [messages.check_entry(n, msgspec.UNSET, Entry(one)) for n, one in enumerate(recipients)]
-
-    async def work(connection: db.Connection) -> tuple[int, list[Rejected]]:
-        async with connection.transaction():
-            return await optouts.add_lines(connection, app_id, kind, lines, source)
-
-    _report(*with_app(settings, app_id, work))
+    said = {"kind": kind, "recipients": recipients, "source": source}
+    _report(way.run(lambda api: api.request("POST", "/opt-outs", json=said)))
 
 
 @opt_outs.command("import")
-@_app
 @_kind
 @click.argument("file", type=click.File("rb"))
-@stored
-def import_opt_outs(settings: Settings, app_id: str, kind: AnyKind, file: IO[bytes]) -> None:
+@asks
+def import_opt_outs(way: Way, kind: str, file: IO[bytes]) -> None:
     """Opt out a list of numbers: CSV with a column `recipient`, or NDJSON. `-` reads stdin."""
-
-    async def work(connection: db.Connection) -> tuple[int, list[Rejected]]:
-        chunks, read = await _sniff(file)
-        accepted, rejected = 0, list[Rejected]()
-        async for lines in recordings.batches(read(chunks)):
-            async with connection.transaction():
-                taken, refused = await optouts.add_lines(connection, app_id, kind, lines, "import")
-            accepted, rejected = accepted + taken, rejected + refused
-        return accepted, rejected
-
-    _report(*with_app(settings, app_id, work))
-
-
-async def _sniff(file: IO[bytes]) -> tuple[AsyncIterator[bytes], recordings.Reader]:
-    """The file's chunks and how to read them: NDJSON begins with a brace."""
-    first = file.read(_CHUNK)
+    start = file.read(_START)
+    is_json = start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    content_type = "application/x-ndjson" if is_json else "text/csv"
 
     async def chunks() -> AsyncIterator[bytes]:
-        chunk = first
-        while chunk:
+        yield start
+        async for chunk in read_chunks(file):
             yield chunk
-            chunk = file.read(_CHUNK)
 
-    is_json = first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-    return chunks(), recordings.read_ndjson if is_json else recordings.read_csv
+    async def work(api: Api) -> Any:
+        query = {"kind": kind}
+        return await api.request(
+            "POST", "/opt-outs/import", query, stream=chunks(), content_type=content_type
+        )
+
+    _report(way.run(work))
 
 
-def _report(accepted: int, rejected: list[Rejected]) -> None:
+def _report(done: dict[str, Any]) -> None:
     """Exit status 2 if any line was not taken."""
-    for row in rejected:
-        where = f"line {row.line}: " if row.line is not msgspec.UNSET else ""
-        click.echo(f"{where}{row.recipient}: {row.error}", err=True)
-    click.echo(f"{accepted} opted out, {len(rejected)} not taken")
-    sys.exit(2 if rejected else 0)
+    for row in done["rejected"]:
+        where = f"line {row['line']}: " if "line" in row else ""
+        click.echo(f"{where}{row['recipient']}: {row['error']}", err=True)
+    click.echo(f"{done['accepted']} opted out, {len(done['rejected'])} not taken")
+    sys.exit(2 if done["rejected"] else 0)
 
 
 @opt_outs.command("remove")
-@_app
 @_kind
 @click.argument("recipients", nargs=-1, required=True)
-@stored
-def remove_opt_outs(settings: Settings, app_id: str, kind: AnyKind, recipients: tuple[str, ...]) -> None:
+@asks
+def remove_opt_outs(way: Way, kind: str, recipients: tuple[str, ...]) -> None:
     """Take opt-outs back, of recipients who asked for it."""
-    addresses = [optouts.address_of(recipient) for recipient in recipients]
-    removed = with_app(settings, app_id, lambda c: optouts.remove(c, app_id, kind, addresses))
-    click.echo(f"{removed} opt-outs removed")
+
+    async def work(api: Api) -> int:
+        removed = 0
+        for one in recipients:
+            known = await api.list("/opt-outs", {"recipient": one, "kind": None if kind == "all" else kind})
+            if known:  # the API does not know an opt-out that is not there
+                removed += (await api.request("DELETE", below("opt-outs", kind, one)))["removed"]
+        return removed
+
+    click.echo(f"{way.run(work)} opt-outs removed")

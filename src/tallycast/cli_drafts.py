@@ -1,29 +1,31 @@
 """The command line's `campaign`, first half: drafts, what they say, and files to fill in for their audience."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 import msgspec
-from msgspec import UNSET
 
-from tallycast import campaigns, db
-from tallycast.cli_stages import actor, of_campaign
-from tallycast.commands import COUNT, explaining, stored, with_app, write_json
-from tallycast.config import Settings
+from tallycast.api import Api, below
+from tallycast.commands import COUNT, explaining, write_json
 from tallycast.errors import BadQuery
-
-if TYPE_CHECKING:
-    from tallycast.sendings import Sending
-    from tallycast.standings import Standing
+from tallycast.ways import Way, asks, of_campaign
 
 _FALLBACK_SECONDS = 3600
 _KINDS = ("smsStandard", "smsDynamic", "whatsApp")
+# A draft's fields by the names of the options that change them.
+_NAMES = {
+    "name": "campaignName",
+    "content": "content",
+    "template": "template",
+    "track_links": "trackLinks",
+    "moment": "scheduledAt",
+    "created_by": "createdBy",
+}
 _SAMPLES = ("sms-standard", "sms-dynamic", "whatsapp")
 
 
 @click.command("create")
-@click.option("--app", "app_id", required=True, help="the app's id")
 @click.option("--channel", "channel_id", required=True, help="the channel to send over")
 @click.option("--kind", type=click.Choice(_KINDS), required=True, help="what is sent, see below")
 @click.option("--name", required=True, help="what people call it")
@@ -44,10 +46,8 @@ _SAMPLES = ("sms-standard", "sms-dynamic", "whatsapp")
 @click.option("--at", "moment", help="when it shall start, e.g. 2027-12-01T09:00:00+08:00")
 @click.option("--created-by", default="", help="a person's name, for reports")
 @click.option("--json", "as_json", is_flag=True, help="print all that the campaign is")
-@stored
-def create_campaign(
-    settings: Settings, app_id: str, fallback_channel: str | None, as_json: bool, **given: Any
-) -> None:
+@asks
+def create_campaign(way: Way, fallback_channel: str | None, as_json: bool, **given: Any) -> None:
     """Make a draft; its id is printed.
 
     \b
@@ -57,29 +57,21 @@ def create_campaign(
                  {"name": "sale", "language": "en", "body": ["{{name}}"],
                   "buttons": [{"index": 0, "payload": "yes"}]}
     """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
-    from tallycast import drafts, standings  # noqa: PLC0415 - other commands need not load it
-
-    fallback = None
+    new = {
+        "campaignName": given["name"],
+        "kind": given["kind"],
+        "channelID": given["channel_id"],
+        "createdBy": given["created_by"],
+        "content": given["content"],
+        "template": _read_template(given["template"]),
+        "trackLinks": given["track_links"],
+        "scheduledAt": given["moment"],
+    }
     if fallback_channel is not None:
-        fallback = drafts.Fallback(fallback_channel, given["fallback_text"], given["fallback_after"])
-    new = drafts.NewSending(
-        campaign_name=given["name"],
-        kind=given["kind"],
-        channel_id=given["channel_id"],
-        created_by=given["created_by"],
-        content=given["content"],
-        template=_read_template(given["template"]),
-        track_links=given["track_links"],
-        fallback=fallback,
-        scheduled_at=given["moment"],
-    )
-
-    async def work(connection: db.Connection) -> "Standing":
-        async with connection.transaction():
-            return standings.describe(await drafts.create(connection, app_id, new, actor()), 0)
-
-    made = with_app(settings, app_id, work)
-    click.echo(write_json(made) if as_json else made.id)
+        text, seconds = given["fallback_text"], given["fallback_after"]
+        new["fallback"] = {"channelID": fallback_channel, "text": text, "afterSeconds": seconds}
+    made = way.run(lambda api: api.request("POST", "/campaigns", json=new))
+    click.echo(write_json(made) if as_json else made["id"])
 
 
 def _read_template(file: Any) -> Any:
@@ -88,7 +80,7 @@ def _read_template(file: Any) -> Any:
     if file is None:
         return None
     try:
-        return msgspec.json.decode(file.read(), type=TemplateUse)
+        return msgspec.to_builtins(msgspec.json.decode(file.read(), type=TemplateUse))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadQuery.of(f"--template is not a template: {error}") from None
 
@@ -113,10 +105,9 @@ def _read_template(file: Any) -> Any:
 )
 @click.option("--created-by", help="a person's name, for reports")
 @click.option("--json", "as_json", is_flag=True, help="print all that the campaign is")
-@stored
+@asks
 def change_campaign(
-    settings: Settings,
-    app_id: str,
+    way: Way,
     campaign_id: str,
     fallback_channel: str | None,
     fallback_text: str | None,
@@ -125,80 +116,53 @@ def change_campaign(
     **given: Any,
 ) -> None:
     """Change a draft. What is left out stays; kind and channel cannot change."""
-    from tallycast import drafts, sendings, standings  # noqa: PLC0415 - other commands need not load it
+    wanted = {_NAMES[name]: value for name, value in given.items() if value is not None}
+    if "template" in wanted:
+        wanted["template"] = _read_template(wanted["template"])
+    if given["moment"] == "none":
+        wanted["scheduledAt"] = None
+    path = below("campaigns", campaign_id)
 
-    number = campaigns.parse_id(campaign_id)
-    moment = None if given["moment"] == "none" else given["moment"]
-    template = _read_template(given["template"])
+    async def work(api: Api) -> Any:
+        if fallback_channel == "none":
+            wanted["fallback"] = None
+        elif (fallback_channel, fallback_text, fallback_after) != (None, None, None):
+            known = await api.request("GET", path)
+            was = known.get("fallback", {"text": "", "afterSeconds": _FALLBACK_SECONDS})
+            wanted["fallback"] = _change_fallback(was, fallback_channel, fallback_text, fallback_after)
+        return await api.request("PATCH", path, json=wanted)
 
-    async def work(connection: db.Connection) -> "Standing":
-        async with connection.transaction():
-            was = await sendings.hold(connection, app_id, number)
-            wanted = drafts.SendingChange(
-                campaign_name=_given(given["name"]),
-                created_by=_given(given["created_by"]),
-                content=_given(given["content"]),
-                template=_given(template),
-                track_links=_given(given["track_links"]),
-                fallback=_change_fallback(was, fallback_channel, fallback_text, fallback_after),
-                scheduled_at=UNSET if given["moment"] is None else moment,
-            )
-            return standings.describe(await drafts.change(connection, app_id, number, wanted), 0)
-
-    changed = with_app(settings, app_id, work)
+    changed = way.run(work)
     click.echo(write_json(changed) if as_json else f"campaign {campaign_id} is changed")
 
 
-def _given(value: Any) -> Any:
-    return UNSET if value is None else value
-
-
-def _change_fallback(was: "Sending", channel_id: str | None, text: str | None, after: int | None) -> Any:
+def _change_fallback(
+    was: dict[str, Any], channel_id: str | None, text: str | None, after: int | None
+) -> dict[str, Any]:
     """The fallback with what is given; a new one has the same default as `create`."""
-    from tallycast.drafts import Fallback  # noqa: PLC0415 - other commands need not load it
-
-    if channel_id == "none":
-        return None
-    if channel_id is None and text is None and after is None:
-        return UNSET
-    channel_id = channel_id or was.fallback_channel_id
-    if channel_id is None:
+    given = {"channelID": channel_id, "text": text, "afterSeconds": after}
+    changed = was | {name: value for name, value in given.items() if value is not None}
+    if "channelID" not in changed:
         raise BadQuery.of("--fallback-channel must be given: the campaign has no fallback yet")
-    seconds = after if after is not None else was.fallback_seconds or _FALLBACK_SECONDS
-    return Fallback(channel_id, was.fallback_text or "" if text is None else text, seconds)
+    return changed
 
 
 @click.command("delete")
 @of_campaign
-@stored
-def delete_campaign(settings: Settings, app_id: str, campaign_id: str) -> None:
+@asks
+def delete_campaign(way: Way, campaign_id: str) -> None:
     """Delete a draft with its audience. What was submitted is cancelled instead."""
-    from tallycast import drafts  # noqa: PLC0415 - other commands need not load it
-
-    number = campaigns.parse_id(campaign_id)
-
-    async def work(connection: db.Connection) -> None:
-        async with connection.transaction():
-            await drafts.delete(connection, app_id, number)
-
-    with_app(settings, app_id, work)
+    way.run(lambda api: api.request("DELETE", below("campaigns", campaign_id)))
     click.echo(f"campaign {campaign_id} is deleted")
 
 
 @click.command("clear-audience")
 @of_campaign
-@stored
-def clear_audience(settings: Settings, app_id: str, campaign_id: str) -> None:
+@asks
+def clear_audience(way: Way, campaign_id: str) -> None:
     """Remove all recipients of a draft."""
-    from tallycast import audience  # noqa: PLC0415 - other commands need not load it
-
-    number = campaigns.parse_id(campaign_id)
-
-    async def work(connection: db.Connection) -> int:
-        async with connection.transaction():
-            return await audience.clear(connection, app_id, number)
-
-    click.echo(f"{with_app(settings, app_id, work)} recipients are removed")
+    done = way.run(lambda api: api.request("DELETE", below("campaigns", campaign_id, "audience")))
+    click.echo(f"{done['removed']} recipients are removed")
 
 
 @click.command("sample")

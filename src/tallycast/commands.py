@@ -1,9 +1,10 @@
 """What all commands share: settings as options, a connection to the migrated database, and tables."""
 
 import asyncio
+import importlib
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
@@ -14,15 +15,11 @@ from typing import Any, TypeVar
 import click
 import msgspec
 import psycopg
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from tallycast import apps, db, migrations, serving
+from tallycast import apps, databases, db, migrations
 from tallycast.config import BadSetting, Settings, load, read_list, setting_type
 from tallycast.embedded import EmbeddedPostgresError
-from tallycast.errors import Problem
+from tallycast.errors import BadQuery, Problem
 from tallycast.keys import BadKey
 from tallycast.moments import write_moment
 
@@ -39,9 +36,48 @@ _PERSONS_ERRORS = (
     psycopg.OperationalError,
     OSError,
 )
+# What only commands that ask the API have.
+_REMOTE = ("--url", "--token", "--profile")
+_INTERRUPTED = 130
 # Where a terminal is too narrow for a table, sentences are folded, down to this width; ids and times never are.
 _FOLDED_WIDTH = 30
 _LONGEST_WORD = 100
+
+
+class Commands(click.Group):
+    """The program: it says which commands cannot ask another server, and ends quietly at Ctrl-C.
+
+    `elsewhere`: commands of other modules, as `module:name`, loaded when they are asked for: a server or a worker that
+    runs for months need not hold them all.
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._elsewhere = elsewhere
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._elsewhere])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self._elsewhere:
+            module, _, name = self._elsewhere[cmd_name].partition(":")
+            command: click.Command = getattr(importlib.import_module(f"tallycast.{module}"), name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            if error.option_name not in _REMOTE or error.ctx is None:
+                raise
+            raise click.UsageError(
+                f"`{error.ctx.command_path}` works on the server's own machine only, with --data-dir or --database-url.",
+                error.ctx,
+            ) from None
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            sys.exit(_INTERRUPTED)
 
 
 @contextmanager
@@ -49,9 +85,11 @@ def explaining() -> Iterator[None]:
     """What a person can mend ends the command with status 2 and one line on standard error."""
     try:
         yield
+    except BrokenPipeError:  # whoever read the output has seen enough: click ends quietly
+        raise
     except _PERSONS_ERRORS as error:
         message = error.message if isinstance(error, Problem) else str(error)
-        click.echo(f"tallycast: {' '.join(message.split())}", err=True)
+        click.echo(f"tallycast: {printable(' '.join(message.split()))}", err=True)
         sys.exit(2)
 
 
@@ -67,14 +105,16 @@ def _options(*names: str) -> Callable[[Command], Command]:
 
         wrapped: Command = run
         for setting in reversed([field for field in fields(Settings) if field.name in names]):
-            wrapped = _option(setting.name, setting.default, setting.metadata["help"])(wrapped)
+            wrapped = option(setting.name)(wrapped)
         return wrapped
 
     return decorate
 
 
-def _option(name: str, default: Any, help_text: str) -> Callable[[Command], Command]:
-    kind = setting_type(name)
+def option(name: str) -> Callable[[Command], Command]:
+    """The option of one setting."""
+    setting = next(field for field in fields(Settings) if field.name == name)
+    kind, default, help_text = setting_type(name), setting.default, setting.metadata["help"]
     shown = "" if default in (None, ()) else f" [default: {default}]"
     return click.option(
         f"--{name.replace('_', '-')}",
@@ -85,8 +125,8 @@ def _option(name: str, default: Any, help_text: str) -> Callable[[Command], Comm
 
 
 stored = _options("data_dir", "database_url", "encryption_key")
-# For commands that ask a provider, or show what will be sent.
-outward = _options("data_dir", "database_url", "encryption_key", "public_url", "private_hosts")
+# For commands that print a link to this server's pages.
+linking = _options("data_dir", "database_url", "encryption_key", "public_url", "host", "port")
 # For `worker`, which listens nowhere.
 working = _options(
     "data_dir",
@@ -108,7 +148,7 @@ def with_database(settings: Settings, work: Callable[[db.Connection], Awaitable[
         async with db.connect(url) as connection:
             return await work(connection)
 
-    with serving.database(settings) as url:
+    with databases.reach(settings) as url:
         migrations.migrate(url)
         return asyncio.run(run(url))
 
@@ -124,6 +164,19 @@ def with_app(settings: Settings, app_id: str, work: Callable[[db.Connection], Aw
     return with_database(settings, checked)
 
 
+def read_secret(name: str, text: str | None) -> str | None:
+    """The text; for `-` what is typed unseen, or the next line of standard input."""
+    if text != "-":
+        return text
+    if sys.stdin.isatty():
+        typed: str = click.prompt(name, hide_input=True, err=True)
+        return typed
+    line = sys.stdin.readline().rstrip("\r\n")
+    if not line:
+        raise BadQuery.of(f"{name} must be a line of standard input")
+    return line
+
+
 def print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -131,7 +184,12 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
     if not rows:
         click.echo(empty)
         return
-    texts = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    texts = [["" if value is None else printable(str(value)) for value in row.values()] for row in rows]
+    from rich.cells import cell_len  # noqa: PLC0415 - a server need not load it
+    from rich.console import Console  # noqa: PLC0415 - the same
+    from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
+
     console, width = Console(soft_wrap=True), 0
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in zip(rows[0], *texts, strict=True):
@@ -144,6 +202,11 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool, empty: str) -> None:
         table.add_row(*map(Text, cells))
     console.width = max(console.width, width)
     console.print(table)
+
+
+def printable(text: str) -> str:
+    """A text without what would move the terminal: names and messages are other people's."""
+    return "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
 
 
 def write_json(value: object) -> str:

@@ -1,5 +1,6 @@
 """The settings: one frozen table. The command line's options, the environment and docs/settings.md derive from it."""
 
+import ipaddress
 import os
 import types
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 ENV_PREFIX = "TALLYCAST_"
 # Database connections of a server process that only receipts and authentication use.
 URGENT_CONNECTIONS = 3
+# And those that exports take at most, one each; none is open while nothing is exported.
+EXPORT_CONNECTIONS = 4
 
 
 class BadSetting(ValueError):
@@ -40,7 +43,7 @@ class Settings:
         secret=True,
     )
     database_connections: int = _setting(
-        8, "database connections of one server process, besides three for receipts"
+        8, "database connections of one server process, besides three for receipts and up to four for exports"
     )
     encryption_key: str | None = _setting(
         None,
@@ -57,6 +60,11 @@ class Settings:
         (),
         "hosts that are not public and that channels may send to all the same, as host or host:port, "
         "separated by commas, e.g. smsc.example.lan:2775",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        (),
+        "reverse proxies on other machines, as addresses or networks separated by commas, whose X-Forwarded-For tells "
+        "who signs in; this machine's is always believed",
     )
     max_body_mb: int = _setting(16, "largest JSON body in megabytes (streams of messages are not limited)")
     max_upload_mb: int = _setting(200, "largest file of recipients in megabytes")
@@ -78,6 +86,7 @@ class Settings:
             self.log_level in {"debug", "info", "warning", "error"},
             "debug, info, warning or error",
         )
+        self._require("trusted_proxies", all(map(_is_network, self.trusted_proxies)), "addresses or networks")
         url = self.public_url or "https://"
         self._require(
             "public_url", url.startswith(("http://", "https://")), "a URL that starts with https://"
@@ -86,6 +95,11 @@ class Settings:
     def _require(self, name: str, valid: bool, expected: str) -> None:
         if not valid:
             raise BadSetting(f"{name.replace('_', '-')} must be {expected}, not {getattr(self, name)!r}")
+
+    @property
+    def background_count(self) -> int:
+        """How many workers `serve` starts."""
+        return self.workers if self.background_workers is None else self.background_workers
 
     @property
     def local_url(self) -> str:
@@ -98,6 +112,14 @@ class Settings:
     def base_url(self) -> str:
         """How webhooks and links are reached."""
         return (self.public_url or self.local_url).rstrip("/")
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def load(options: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:

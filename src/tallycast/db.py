@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -54,8 +55,16 @@ _MAY_IDENTIFY = (
 )
 _IDENTITY = b"select system_identifier, timeline_id from pg_control_system(), pg_control_checkpoint()"
 
+# Autovacuum and the like change no row of ours, and would hold the moment back; nor do exports, which may take long.
+_HORIZON = (
+    b"select least(now(), min(a.xact_start)), now() from pg_stat_get_activity(null) a "
+    b"where a.datid = (select oid from pg_database where datname = current_database()) "
+    b"and a.backend_type = 'client backend' and a.application_name <> 'tallycast export'"
+)
+
 # A database host that vanishes without a word is noticed in half a minute, not in the kernel's hours.
-_KEEPALIVE = {
+_REACHING: dict[str, Any] = {
+    "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -75,7 +84,7 @@ def make_pool(url: str, size: int) -> Pool:
         max_size=size,
         timeout=2.0,
         reconnect_timeout=5.0,
-        kwargs={"autocommit": True, "connect_timeout": 5, **_KEEPALIVE},
+        kwargs={"autocommit": True, **_REACHING},
         configure=_configure,
         open=False,
     )
@@ -84,7 +93,7 @@ def make_pool(url: str, size: int) -> Pool:
 @asynccontextmanager
 async def connect(url: str) -> "AsyncIterator[Connection]":
     """One connection of its own, for commands, with the pool's settings but for the statement time-out."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **_REACHING) as connection:
         await _configure(connection)
         await connection.execute(b"set statement_timeout = 0")
         yield connection
@@ -134,6 +143,15 @@ async def identity(connection: Connection) -> str:
         return ""
     system, timeline = (await fetch_rows(connection, _IDENTITY, {}))[0]
     return f"{system}.{timeline}"
+
+
+async def find_horizon(connection: Connection) -> tuple[datetime, datetime]:
+    """(a moment, now): all that others began before the moment is finished. Asked before what is to be seen is read.
+
+    Only transactions of the same role show when they began, so everything that writes must share one.
+    """
+    horizon, now = (await fetch_rows(connection, _HORIZON, {}))[0]
+    return horizon, now
 
 
 async def take_time(connection: Connection) -> None:

@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 1.0
 # A pass over many messages that wait must not keep the database busy: it rests this many times as long as it took.
 _REST = 20
 # Who does not want messages gets none by another way, and who was given up stays so.
-_FINAL_CODES = ["131050", "21610", "optedOut", "cancelled"]
+_FINAL_CODES = ["131050", "21610", "optedOut", "cancelled", "erased"]
 
 
 class Split(msgspec.Struct, frozen=True, rename="camel"):

@@ -19,6 +19,7 @@ from tallycast.references import Address
 from tallycast.sql import load
 
 CANCELLED = "The campaign was cancelled before this message was sent"
+ERASED = "The recipient was erased before this message was sent"
 ENDED = "the worker ended before it had the provider's answer"
 _SQL = load("handovers")
 _PORTION = 2000

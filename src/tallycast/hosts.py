@@ -13,6 +13,8 @@ LIST_IT = "list it in private-hosts (TALLYCAST_PRIVATE_HOSTS) if tallycast shall
 _PRIVATE_NAMES = (".localhost", ".local", ".internal")
 # What the system's resolver would take for an IPv4 address in one of its old spellings, e.g. 127.1 or 0x7f000001.
 _NUMERIC_LABEL = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
+# Their last 32 bits are an IPv4 address: of NAT64 (RFC 6052), SIIT (RFC 2765), and of tunnels (RFC 4291, 2.5.5.1).
+_EMBEDDING = tuple(ipaddress.IPv6Network(text) for text in ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96"))
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?")
 
 
@@ -76,9 +78,16 @@ def is_private(host: str) -> bool:
     if not _is_address(host):
         return False
     address = ipaddress.ip_address(host)
-    inner = address.version == 6 and (address.ipv4_mapped or address.sixtofour)  # noqa: PLR2004 - IPv6
-    address = inner or address
+    if address.version == 6:  # noqa: PLR2004 - IPv6
+        address = _find_inner(address) or address
     return not address.is_global or address.is_multicast
+
+
+def _find_inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a gateway or the system makes of it."""
+    if any(address in network for network in _EMBEDDING):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_listed(host: str, port: int | None, private_hosts: Collection[str]) -> bool:

@@ -17,6 +17,7 @@ from psycopg import errors as pg
 from tallycast import db, links, receipts
 from tallycast.errors import ServiceUnavailable
 from tallycast.events import Unreadable
+from tallycast.hearings import Hearings
 from tallycast.links import Click
 from tallycast.receipts import Arrival
 from tallycast.spool import Item, Spool, read
@@ -54,6 +55,7 @@ class Intake:
     def __init__(self, pool: db.Pool, spool: Spool) -> None:
         self._pool = pool
         self._spool = spool
+        self.hearings = Hearings(pool)
         self._spool_lock = asyncio.Lock()
         self._waiting: dict[str, list[Batch]] = defaultdict(list)
         self._busy: dict[str, asyncio.Task[None]] = {}

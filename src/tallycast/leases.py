@@ -64,3 +64,8 @@ async def renew(connection: db.Connection, app_id: str, names: list[str], worker
 async def give_back(connection: db.Connection, app_id: str, name: str, worker: str) -> None:
     params = {"app_id": app_id, "name": name, "worker": worker}
     await db.execute(connection, _SQL["give_back_lease"], params)
+
+
+async def list_workers(connection: db.Connection, app_id: str) -> set[str]:
+    """Who holds a lease at the moment; a worker that has nothing to do in an app holds none."""
+    return {name for (name,) in await db.fetch_rows(connection, _SQL["list_workers"], {"app_id": app_id})}

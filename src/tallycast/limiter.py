@@ -1,4 +1,4 @@
-"""The rate limit per token, exact over all server processes of a machine: one small file that they all map."""
+"""Rate limits per token and for signing in, exact over all server processes of a machine: small files that they map."""
 
 import fcntl
 import hashlib
@@ -9,23 +9,25 @@ import struct
 import time
 from pathlib import Path
 
+RATES = "rates.bin"
+SIGN_INS = "sign-ins.bin"
 _SLOTS = 1 << 16
 _SLOT = struct.Struct("=Qd")
 _PROBES = 64
 
 
 class Limiter:
-    """The generic cell rate algorithm: `limit` requests at once, then one every `60 / limit` seconds.
+    """The generic cell rate algorithm: `limit` requests at once, then one every `seconds / limit` seconds.
 
     A slot holds a token's digest and the time (monotonic seconds, the same for all processes) at which its
     allowance is whole again.
     """
 
-    def __init__(self, data_dir: Path, limit: int) -> None:
-        self._interval = 60 / limit
-        self._burst = 60.0
+    def __init__(self, data_dir: Path, limit: int, seconds: float = 60.0, name: str = RATES) -> None:
+        self._interval = seconds / limit
+        self._burst = seconds
         data_dir.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(data_dir / "rates.bin", os.O_RDWR | os.O_CREAT, 0o600)
+        self._file = os.open(data_dir / name, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._file, _SLOTS * _SLOT.size)
         self._map = mmap.mmap(self._file, _SLOTS * _SLOT.size)
 
@@ -61,5 +63,6 @@ class Limiter:
 
 
 def clear(data_dir: Path) -> None:
-    """Start counting anew; called once by `serve`, before its processes map the file."""
-    (data_dir / "rates.bin").unlink(missing_ok=True)
+    """Start counting anew; called once by `serve`, before its processes map the files."""
+    for name in (RATES, SIGN_INS):
+        (data_dir / name).unlink(missing_ok=True)

@@ -36,7 +36,7 @@ _TEMPLATE = {
         {"index": 2, "trackedURL": "https://example.com/spring"},
     ],
 }
-_CAMPAIGNS: dict[str, dict[str, Any]] = {
+CAMPAIGNS: dict[str, dict[str, Any]] = {
     "whatsApp": {"campaignName": "Live: spring sale", "kind": "whatsApp", "template": _TEMPLATE},
     "sms": {
         "campaignName": "Live: opening hours",
@@ -50,6 +50,9 @@ _CAMPAIGNS: dict[str, dict[str, Any]] = {
 
 class Refused(Exception):
     """The server, or the simulator, did not do what was asked."""
+
+
+TROUBLES = (OSError, HTTPException, msgspec.MsgspecError, Refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +75,18 @@ def send_campaigns(server_url: str, simulator_url: str, live: Live) -> None:
     dice = random.Random()  # noqa: S311 - another audience each time
     for number in itertools.count(1):
         try:
-            _point_webhooks(server_url, simulator_url, live)
+            point_webhooks(server_url, simulator_url, live)
             started = [_start(server_url, live, kind, number, dice) for kind in live.channels]
             _await_end(live, started)
             time.sleep(_SETTLE_SECONDS)
-        except (OSError, HTTPException, msgspec.MsgspecError, Refused) as error:
+        except TROUBLES as error:
             time.sleep(_PAUSE_SECONDS)
-            if not _listens(server_url):  # the demo is ending
+            if not listens(server_url):  # the demo is ending
                 return
             log.warning("the live campaign was interrupted, another one starts: %s", error)
 
 
-def _listens(url: str) -> bool:
+def listens(url: str) -> bool:
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname, parts.port), timeout=1).close()
@@ -92,7 +95,7 @@ def _listens(url: str) -> bool:
     return True
 
 
-def _point_webhooks(server_url: str, simulator_url: str, live: Live) -> None:
+def point_webhooks(server_url: str, simulator_url: str, live: Live) -> None:
     for kind, channel_id in live.channels.items():
         hook = {
             "url": f"{server_url}/webhooks/sandbox/{channel_id}",
@@ -104,17 +107,24 @@ def _point_webhooks(server_url: str, simulator_url: str, live: Live) -> None:
 
 def _start(server_url: str, live: Live, kind: str, number: int, dice: random.Random) -> str:
     """Make, fill and start a campaign; its URL."""
-    base = f"{server_url}/v1/api/apps/{live.app_id}/campaigns"
-    new = {**_CAMPAIGNS[kind], "channelID": live.channels[kind], "createdBy": "Demo staff"}
+    new = {**CAMPAIGNS[kind], "channelID": live.channels[kind], "createdBy": "Demo staff"}
     if number > 1:
         new["campaignName"] += f" {number}"
-    made = _ask_server(live, "POST", base, msgspec.json.encode(new))
-    url = f"{base}/{made['id']}"
-    audience = _write_audience(_RECIPIENTS[kind], dice)
-    imported = _ask_server(live, "POST", f"{url}/audience?wait=30&fileName=live.csv", audience, "text/csv")
+    url = make_draft(server_url, live, new, _RECIPIENTS[kind], dice)
+    ask_server(live, "POST", f"{url}/start", b"{}")
+    return url
+
+
+def make_draft(server_url: str, live: Live, new: dict[str, Any], size: int, dice: random.Random) -> str:
+    """Make a campaign and import so many recipients; its URL."""
+    base = f"{server_url}/v1/api/apps/{live.app_id}/campaigns"
+    url = f"{base}/{ask_server(live, 'POST', base, msgspec.json.encode(new))['id']}"
+    if not size:
+        return url
+    audience = _write_audience(size, dice)
+    imported = ask_server(live, "POST", f"{url}/audience?wait=30&fileName=live.csv", audience, "text/csv")
     if imported["state"] != "done":
         raise Refused(f"the import is {imported['state']}: {imported['reason']}")
-    _ask_server(live, "POST", f"{url}/start", b"{}")
     return url
 
 
@@ -128,11 +138,11 @@ def _write_audience(amount: int, dice: random.Random) -> bytes:
 
 
 def _await_end(live: Live, urls: list[str]) -> None:
-    while any(_ask_server(live, "GET", url)["stage"] in {"sending", "paused"} for url in urls):
+    while any(ask_server(live, "GET", url)["stage"] in {"sending", "paused"} for url in urls):
         time.sleep(_PAUSE_SECONDS)
 
 
-def _ask_server(
+def ask_server(
     live: Live, method: str, url: str, body: bytes | None = None, content_type: str = "application/json"
 ) -> Any:
     headers = {"Authorization": f"Bearer {live.token}", "Content-Type": content_type}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tallycast import db
+from tallycast import campaigns, db
 from tallycast.errors import NotFound
 from tallycast.numbers import InvalidNumber, parse_number
 from tallycast.segments import count_parts
@@ -126,10 +126,11 @@ def parse_rows(lines: Iterable[Line]) -> tuple[list[_Row], list[Rejected]]:
 async def record(connection: db.Connection, app_id: str, campaign_id: int, rows: Sequence[_Row]) -> Recorded:
     """Add or complete messages of a campaign, in one transaction of the caller. Repeating it changes nothing.
 
-    What is refused: a recipient who has another message id, and a message id that belongs to another message.
+    Unprocessable where the campaign's figures are frozen. What is refused: a recipient who has another message id, and a message id that belongs to another message.
     """
     params = {"app_id": app_id, "campaign_id": campaign_id}
     held = await _hold(connection, params)
+    await campaigns.refuse_retained(connection, app_id, campaign_id)
     groups, rejected = _group(rows)
     unique = [_merge(group) for group in groups]
     # A refused message id does not take the recipient's lines without one with it.

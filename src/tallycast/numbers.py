@@ -51,7 +51,7 @@ def parse_number(raw: str) -> Number:
     a mobile number of that country.
     """
     try:
-        text = raw if _clean_number(raw) else _cleaned(raw)
+        text = raw if _clean_number(raw) else clean(raw)
     except TypeError:
         raise InvalidNumber("not a phone number: not a text") from None
     digits = text.removeprefix("+")
@@ -77,8 +77,8 @@ def parse_number(raw: str) -> Number:
     return Number(f"+{code}{national}", _COUNTRIES.get(region, region) if plan.shared else plan.country)
 
 
-def _cleaned(raw: str) -> str:
-    """Digits, perhaps after a `+`, of a number as people and spreadsheets write it."""
+def clean(raw: str) -> str:
+    """Digits, perhaps after a `+`, of a number as people and spreadsheets write it; raises InvalidNumber."""
     if len(raw) > _MAX_INPUT:
         raise InvalidNumber("not a phone number: too long")
     text = _INVISIBLE.sub("", raw).replace("\uff0b", "+")

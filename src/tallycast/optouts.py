@@ -8,14 +8,16 @@ before everything that is known at that moment.
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from tallycast import db, messages
+from tallycast import db, digests, messages, notices
 from tallycast.errors import BadQuery
+from tallycast.keys import Cipher
 from tallycast.messages import Line, Rejected
 from tallycast.numbers import InvalidNumber, parse_number
 from tallycast.sql import load
@@ -27,6 +29,7 @@ KINDS: tuple[Kind, ...] = ("sms", "whatsApp")
 REFUSALS = frozenset({"131050", "21610"})
 _SQL = load("optouts")
 _MAX_SOURCE = 100
+_TOLD_AT_ONCE = 500
 
 
 class OptOut(msgspec.Struct, frozen=True):
@@ -39,6 +42,15 @@ class OptOut(msgspec.Struct, frozen=True):
     source: str
     evidence: str
     opted_out_at: datetime
+
+
+class TakenBack(msgspec.Struct, frozen=True):
+    """An opt-out that does not hold any more because a person took it back: who, and why."""
+
+    kind: Kind
+    recipient: str
+    taken_back: str
+    opted_in_at: datetime
 
 
 class Word(NamedTuple):
@@ -78,9 +90,23 @@ def is_number(address: str) -> bool:
     return address.startswith("+")
 
 
-async def blocked(connection: db.Connection, app_id: str, kind: Kind, recipients: Sequence[str]) -> set[str]:
-    """Who of these (E.164) must not be sent messages of this kind."""
-    params = {"app_id": app_id, "kind": kind, "recipients": list(recipients)}
+async def blocked(
+    connection: db.Connection, cipher: Cipher, app_id: str, kind: Kind, recipients: Sequence[str]
+) -> set[str]:
+    """Who of these (E.164) must not be sent messages of this kind: by the number, or by its digest. BadKey."""
+    places = await digests.find_addresses(connection, cipher, app_id, recipients)
+    return await _find_blocked(connection, app_id, kind, places)
+
+
+async def _find_blocked(
+    connection: db.Connection, app_id: str, kind: Kind, places: Sequence[tuple[str, str]]
+) -> set[str]:
+    params = {
+        "app_id": app_id,
+        "kind": kind,
+        "recipients": [recipient for recipient, _ in places],
+        "addresses": [address for _, address in places],
+    }
     return {recipient for (recipient,) in await db.fetch_rows(connection, _SQL["find_blocked"], params)}
 
 
@@ -103,23 +129,45 @@ async def add(
             "source": source,
             "evidence": evidence,
         }
-        await db.execute(connection, _SQL["add"], params)
+        async with _telling(connection, app_id, one, params["recipients"]):
+            await db.execute(connection, _SQL["add"], params)
 
 
 async def add_lines(
-    connection: db.Connection, app_id: str, kind: AnyKind, lines: Sequence[Line], source: str
+    connection: db.Connection,
+    app_id: str,
+    kind: AnyKind,
+    lines: Sequence[Line],
+    source: str,
+    evidence: str = "",
 ) -> tuple[int, list[Rejected]]:
     """Opt out the numbers in lines of a list; how many were taken, and those that are no numbers."""
     rows, rejected = await asyncio.to_thread(messages.parse_rows, lines)
-    await add(connection, app_id, kind, [row.e164 for row in rows], source)
+    await add(connection, app_id, kind, [row.e164 for row in rows], source, evidence)
     return len(rows), rejected
 
 
-async def remove(connection: db.Connection, app_id: str, kind: AnyKind, recipients: Sequence[str]) -> int:
-    """Take opt-outs back; a late duplicate of what led to them does not bring them again. How many there were."""
+async def remove(
+    connection: db.Connection,
+    cipher: Cipher,
+    app_id: str,
+    kind: AnyKind,
+    recipients: Sequence[str],
+    why: str = "",
+) -> int:
+    """Take opt-outs back; a late duplicate of what led to them does not bring them again. How many there were.
+
+    `why`: who does it, and the reason, for the record.
+    """
     removed = 0
+    places = await digests.find_addresses(connection, cipher, app_id, recipients)
     for one in kinds_of(kind):
-        params = {"app_id": app_id, "kind": one, "recipients": list(recipients)}
+        params = {
+            "app_id": app_id,
+            "kind": one,
+            "recipients": [address for _, address in places],
+            "taken_back": why,
+        }
         removed += await db.execute(connection, _SQL["remove"], params)
     return removed
 
@@ -132,11 +180,44 @@ async def list_all(
 
 
 async def find(
-    connection: db.Connection, app_id: str, kind: Kind | None, recipient: str, limit: int, offset: int
+    connection: db.Connection,
+    app_id: str,
+    kind: Kind | None,
+    addresses: Sequence[str],
+    limit: int,
+    offset: int,
 ) -> list[OptOut]:
-    """The opt-outs of one recipient (E.164, or a user id): one per kind at most."""
-    params = {"app_id": app_id, **_range(kind), "recipient": recipient, "limit": limit, "offset": offset}
+    """The opt-outs of one recipient under all that is known of him: numbers, user ids, digests."""
+    params = {
+        "app_id": app_id,
+        **_range(kind),
+        "recipients": list(addresses),
+        "limit": limit,
+        "offset": offset,
+    }
     return await db.fetch_all(connection, OptOut, _SQL["find_opt_outs"], params)
+
+
+async def find_taken_back(
+    connection: db.Connection, app_id: str, addresses: Sequence[str]
+) -> list[TakenBack]:
+    params = {"app_id": app_id, "kinds": list(KINDS), "recipients": list(addresses)}
+    return await db.fetch_all(connection, TakenBack, _SQL["find_taken_back"], params)
+
+
+async def rename(
+    connection: db.Connection, app_id: str, addresses: Sequence[str], digest: str, *, stops: bool
+) -> int:
+    """Keep what one person has said under a digest instead, without evidence. How many rows; in a transaction.
+
+    `stops`: who is not opted out is so now, for all kinds. No endpoint is told.
+    """
+    params = {"app_id": app_id, "kinds": list(KINDS), "addresses": list(addresses), "digest": digest}
+    renamed = await db.execute(connection, _SQL["rename"], params)
+    for kind in KINDS if stops else ():
+        params = {"app_id": app_id, "kind": kind, "recipients": [digest], "source": "erasure", "evidence": ""}
+        await db.execute(connection, _SQL["add"], params)
+    return renamed
 
 
 def _range(kind: Kind | None) -> dict[str, str]:
@@ -186,7 +267,29 @@ async def _write(connection: db.Connection, app_id: str, merged: dict[tuple[Kind
         "opted_out_ms": [at_ms for at_ms, _, _ in stops],
         "opted_in_ms": [one.start_ms for one in merged.values()],
     }
-    await db.execute(connection, _SQL["merge_words"], params)
+    async with AsyncExitStack() as stack:
+        for kind in KINDS:
+            recipients = [recipient for known, recipient in merged if known == kind]
+            await stack.enter_async_context(_telling(connection, app_id, kind, recipients))
+        await db.execute(connection, _SQL["merge_words"], params)
+
+
+@asynccontextmanager
+async def _telling(
+    connection: db.Connection, app_id: str, kind: Kind, recipients: Sequence[str]
+) -> AsyncIterator[None]:
+    """Tell endpoints who of these is opted out afterwards and was not before."""
+    if not recipients or not await notices.is_heard(connection, app_id, "opt_out.added"):
+        yield
+        return
+    async with connection.transaction():
+        places = [(one, one) for one in recipients]
+        before = await _find_blocked(connection, app_id, kind, places)
+        yield
+        fresh = sorted(await _find_blocked(connection, app_id, kind, places) - before)
+        portions = [fresh[first : first + _TOLD_AT_ONCE] for first in range(0, len(fresh), _TOLD_AT_ONCE)]
+        data = [(None, {"kind": kind, "recipients": portion}) for portion in portions]
+        await notices.add(connection, app_id, "opt_out.added", data)
 
 
 async def learn_identities(connection: db.Connection, app_id: str, numbers: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from functools import cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 from zoneinfo import available_timezones
 
 import msgspec
@@ -19,6 +19,8 @@ _SQL = load("policies")
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _MAX_WORDS = 100
 _MAX_STALE_MINUTES = 100_000
+_MAX_DAYS = 36_500
+Mode = Literal["anonymise", "delete"]
 _Unset = msgspec.UnsetType
 Value = TypeVar("Value")
 
@@ -35,6 +37,8 @@ class Policy(msgspec.Struct, frozen=True):
     stop_words: Sequence[str]
     start_words: Sequence[str]
     stale_minutes: int
+    retention_days: int | None = None
+    retention_mode: Mode | None = None
 
     def is_late(self, due: datetime, now: datetime) -> bool:
         """Whether what was due then is not to be sent any more."""
@@ -58,8 +62,15 @@ class QuietHours(msgspec.Struct, frozen=True, rename={"from_": "from"}, forbid_u
     until: str
 
 
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many days after its end the recipients of a campaign are made anonymous, or deleted."""
+
+    days: int
+    mode: Mode
+
+
 class PolicyChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """What a PATCH may change; what is absent stays, null quiet hours are removed."""
+    """What a PATCH may change; what is absent stays; null quiet hours and a null retention are removed."""
 
     requires_approval: bool | _Unset = msgspec.UNSET
     time_zone: str | _Unset = msgspec.UNSET
@@ -67,6 +78,7 @@ class PolicyChange(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_f
     stop_words: list[str] | _Unset = msgspec.UNSET
     start_words: list[str] | _Unset = msgspec.UNSET
     stale_minutes: int | _Unset = msgspec.UNSET
+    retention: Retention | _Unset | None = msgspec.UNSET
 
 
 class PolicyView(msgspec.Struct, frozen=True, rename="camel"):
@@ -78,6 +90,7 @@ class PolicyView(msgspec.Struct, frozen=True, rename="camel"):
     stop_words: list[str]
     start_words: list[str]
     stale_minutes: int
+    retention: Retention | None
 
 
 async def find_policy(connection: db.Connection, app_id: str) -> Policy:
@@ -91,8 +104,12 @@ async def change_policy(connection: db.Connection, app_id: str, change: PolicyCh
     """The changed policy. In a transaction of the caller: words are compared after the change, with all others."""
     hours = None if change.quiet_hours is msgspec.UNSET else change.quiet_hours
     quiet_from, quiet_until = (None, None) if hours is None else _read_hours(hours)
+    retention = _check_retention(_or_none(change.retention))
     params = {
         "app_id": app_id,
+        "changes_retention": change.retention is not msgspec.UNSET,
+        "retention_days": retention and retention.days,
+        "retention_mode": retention and retention.mode,
         "requires_approval": _or_none(change.requires_approval),
         "time_zone": _check_time_zone(_or_none(change.time_zone)),
         "changes_quiet": change.quiet_hours is not msgspec.UNSET,
@@ -122,6 +139,9 @@ def view(policy: Policy) -> PolicyView:
         list(policy.stop_words),
         list(policy.start_words),
         policy.stale_minutes,
+        None
+        if policy.retention_days is None or policy.retention_mode is None
+        else Retention(policy.retention_days, policy.retention_mode),
     )
 
 
@@ -144,12 +164,13 @@ def _read_time(name: str, text: str) -> time:
 
 
 @cache
-def _known_zones() -> set[str]:
-    return available_timezones()
+def list_zones() -> list[str]:
+    """The time zones that this machine has rules for, by name."""
+    return sorted(available_timezones())
 
 
 def _check_time_zone(name: str | None) -> str | None:
-    if name is not None and name not in _known_zones():
+    if name is not None and name not in list_zones():
         raise BadQuery.of(f"timeZone must be an IANA time zone like Asia/Hong_Kong, not {name[:80]!r}")
     return name
 
@@ -171,3 +192,11 @@ def _check_stale(minutes: int | None) -> int | None:
     if minutes is not None and not 1 <= minutes <= _MAX_STALE_MINUTES:
         raise BadQuery.of(f"staleMinutes must be a number from 1 to {_MAX_STALE_MINUTES}")
     return minutes
+
+
+def _check_retention(retention: Retention | None) -> Retention | None:
+    if retention is not None and not 1 <= retention.days <= _MAX_DAYS:
+        raise BadQuery.of(
+            f"retention.days must be a number from 1 to {_MAX_DAYS}; null keeps recipients for ever"
+        )
+    return retention

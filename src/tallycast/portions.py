@@ -7,10 +7,11 @@ from itertools import groupby
 from typing import NamedTuple
 from urllib.parse import quote
 
-from tallycast import db, handovers, optouts, policies, quiet, rendering, sendings, trials
+from tallycast import db, digests, handovers, optouts, policies, quiet, rendering, sendings, trials
 from tallycast.channels import Channel
 from tallycast.errors import Problem
-from tallycast.handovers import Claim, Desk, Failed, PutOff, Results, Row
+from tallycast.handovers import ERASED, Claim, Desk, Failed, PutOff, Results, Row
+from tallycast.keys import Cipher
 from tallycast.policies import Policy
 from tallycast.providers.contract import Outgoing
 from tallycast.references import write_reference
@@ -47,8 +48,9 @@ class _Text(NamedTuple):
 class Preparer:
     """Prepares for one channel; texts and templates do not change once a campaign has left its draft."""
 
-    def __init__(self, base_url: str, desk: Desk) -> None:
+    def __init__(self, base_url: str, cipher: Cipher, desk: Desk) -> None:
         self._base_url = base_url
+        self._cipher = cipher
         self._desk = desk
         self._texts: dict[int, _Text] = {}
         self._policy: Policy | None = None
@@ -66,7 +68,8 @@ class Preparer:
             rows = await handovers.read(connection, self._desk.app_id, campaign_id, list(portion))
             text = await self._find_text(connection, campaign_id)
             recipients = [row.recipient for row in rows]
-            blocked = await optouts.blocked(connection, self._desk.app_id, channel.type, recipients)
+            app_id, kind = self._desk.app_id, channel.type
+            blocked = await optouts.blocked(connection, self._cipher, app_id, kind, recipients)
             policy = await self._find_policy(connection)
             for row in rows:
                 try:
@@ -92,6 +95,9 @@ class Preparer:
     ) -> Item | None:
         if not row.is_queued:
             results.settled.append(claim)
+            return None
+        if digests.is_digest(row.recipient):
+            results.skipped.append(Failed(claim, "erased", ERASED))
             return None
         if row.recipient in blocked:
             results.skipped.append(Failed(claim, "optedOut", OPTED_OUT))

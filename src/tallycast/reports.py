@@ -11,8 +11,14 @@ from tallycast.campaigns import parse_id
 from tallycast.errors import NotFound
 from tallycast.moments import write_moment
 from tallycast.sql import load
+from tallycast.summaries import Campaign, Key, Position, Sent, Totals, Wanted
 
 _SQL = load("reports")
+# The columns of a summary's query, in their order.
+_COLUMNS = (
+    "campaign_id", "sent_at", "name", "type", "created_by", "phone", "channel_name", "source_name", "sender_eid", "subject",
+    "total", "delivered", "read", "replied", "pending", "failed",
+)  # fmt: skip
 UNSET = msgspec.UNSET
 Missing = msgspec.UnsetType
 
@@ -87,8 +93,13 @@ async def summarize(
     start_at: datetime | None = None,
     end_at: datetime | None = None,
     channel_type: str | None = None,
+    search: str | None = None,
 ) -> Page:
     """A page of the campaigns sent in `start_at <= date < end_at`, the newest first."""
+    if search is not None:
+        wanted = Wanted(start_at, end_at, channel_type, search)
+        found = await _list_by_date(connection, app_id, wanted, limit + 1, offset)
+        return Page([_summary_of(one) for one in found[:limit]], len(found) > limit)
     params = {
         "app_id": app_id,
         "start_at": start_at,
@@ -99,10 +110,10 @@ async def summarize(
     }
     query = _SQL["summary_page_of_type" if channel_type else "summary_page"]
     rows = await db.fetch_rows(connection, query, params)
-    return Page([_summary(*row) for row in rows[:limit]], len(rows) > limit)
+    return Page([write_summary(*row) for row in rows[:limit]], len(rows) > limit)
 
 
-def _summary(
+def write_summary(
     campaign_id: int,
     sent_at: datetime,
     name: str,
@@ -120,6 +131,7 @@ def _summary(
     pending: int,
     failed: int,
 ) -> Summary:
+    """From the columns of a summary's query, in their order."""
     date = write_moment(sent_at)
     if channel_type == "sms":
         sender = Sender(phone, sender_eid=sender_eid)
@@ -138,6 +150,83 @@ def _summary(
         str(campaign_id), date, name, "WhatsApp", created_by, sender, subject,
         total, delivered, read, replied, pending, failed,
     )  # fmt: skip
+
+
+def _summary_of(one: Sent) -> Summary:
+    return write_summary(*(getattr(one, name) for name in _COLUMNS))
+
+
+async def list_sent(
+    connection: db.Connection,
+    app_id: str,
+    wanted: Wanted,
+    key: Key,
+    limit: int,
+    *,
+    is_down: bool = True,
+    offset: int = 0,
+    after: Position | None = None,
+    before: Position | None = None,
+) -> list[Sent]:
+    """The same campaigns with all their figures: in the order of `key`, `limit` of them, `offset` skipped.
+
+    By date they can be those after a position, or those right before one: as fast at the end of a long list as at its
+    beginning. By any other key all campaigns of the period are read.
+    """
+    if key != "date":
+        params = {**_choose(app_id, wanted, limit, offset), "key": key, "is_down": is_down}
+        return await db.fetch_all(connection, Sent, _SQL["sent_sorted"], params)
+    if before is None:
+        return await _list_by_date(connection, app_id, wanted, limit, offset, after, is_down=is_down)
+    found = await _list_by_date(connection, app_id, wanted, limit, offset, before, is_down=not is_down)
+    return found[::-1]
+
+
+async def _list_by_date(
+    connection: db.Connection,
+    app_id: str,
+    wanted: Wanted,
+    limit: int,
+    offset: int,
+    after: Position | None = None,
+    *,
+    is_down: bool = True,
+) -> list[Sent]:
+    params = {
+        **_choose(app_id, wanted, limit, offset),
+        "position_at": after and after.sent_at,
+        "position": after and after.campaign_id,
+    }
+    query = _SQL["sent_before" if is_down else "sent_after"]
+    return await db.fetch_all(connection, Sent, query, params)
+
+
+def _choose(app_id: str, wanted: Wanted, limit: int, offset: int) -> dict[str, Any]:
+    return {
+        "app_id": app_id,
+        "start_at": wanted.start_at,
+        "end_at": wanted.end_at,
+        "type": wanted.channel_type,
+        "search": wanted.search,
+        "limit": limit,
+        "offset": offset,
+    }
+
+
+async def add_up(connection: db.Connection, app_id: str, wanted: Wanted) -> Totals:
+    """The figures of such campaigns together."""
+    totals = await db.fetch_one(connection, Totals, _SQL["add_up"], _choose(app_id, wanted, 0, 0))
+    assert totals is not None
+    return totals
+
+
+async def find_sent(connection: db.Connection, app_id: str, campaign_id: int) -> Campaign:
+    """One campaign, sent or not, by its running totals. NotFound."""
+    params = {"app_id": app_id, "campaign_id": campaign_id}
+    campaign = await db.fetch_one(connection, Campaign, _SQL["find_sent"], params)
+    if campaign is None:
+        raise NotFound(f"no campaign {campaign_id}")
+    return campaign
 
 
 # What a message's state is called, by channel. CINNOX documents SMS's words: Submitted, Delivered, Undelivered,

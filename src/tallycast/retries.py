@@ -6,7 +6,7 @@ No one who has a message gets it again: what was delivered, or is on its way at 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from tallycast import db, receipts, sendings, stages
+from tallycast import campaigns, db, receipts, sendings, stages
 from tallycast.errors import Unprocessable
 from tallycast.providers import find_rule
 from tallycast.receipts import Facts, Failure, MessageKey
@@ -32,6 +32,7 @@ async def settle(
     """
     if verdict == "resend":
         await _hold_open(connection, app_id, campaign_id)
+    await campaigns.refuse_retained(connection, app_id, campaign_id)
     key = {"app_id": app_id, "campaign_id": campaign_id}
     rows = await db.fetch_rows(connection, _SQL["pick_unknown"], {**key, "recipients": recipients})
     if not rows:
@@ -114,6 +115,7 @@ async def _hold_open(connection: db.Connection, app_id: str, campaign_id: int) -
         raise Unprocessable(
             f"the campaign is {stage}: only one that is being sent, is paused or was sent can send again"
         )
+    await campaigns.refuse_retained(connection, app_id, campaign_id)
 
 
 def _may_pass(provider: str, code: str | None) -> bool:

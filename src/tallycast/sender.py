@@ -67,7 +67,7 @@ class Sender:
         # A name of its own: what an earlier sender of this process left behind is as open as any other's.
         name = f"{means.worker}#{secrets.token_hex(3)}"
         self._desk = Desk(channel.app_id, channel.channel_number, name)
-        self._preparer = Preparer(means.settings.base_url, self._desk)
+        self._preparer = Preparer(means.settings.base_url, means.cipher, self._desk)
         self._pace = Pace(channel.rate or DEFAULT_RATES[channel.provider])
         self._room = asyncio.Event()
         self._portions: asyncio.Queue[list[Item] | None] = asyncio.Queue()
@@ -112,6 +112,7 @@ class Sender:
     async def _take_events(self, events: list[Event]) -> None:
         """What an SMSC delivers is durable before this returns."""
         arrival = Arrival(self._desk.app_id, self._desk.channel_number, now_ms(), events)
+        self._means.intake.hearings.note(arrival.app_id, arrival.channel_number, arrival.events)
         await self._means.intake.receive(arrival)
 
     def _extra(self) -> dict[str, object]:

@@ -1,5 +1,6 @@
-"""Running: the database, the migrations, the server processes, and how they stop."""
+"""Serving: the migrations, the server processes and workers, and how they stop."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -10,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,10 @@ from typing import Any
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 from granian.server.mp import MPServer
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
 
-from tallycast import embedded, limiter, migrations
+from tallycast import databases, db, limiter, migrations
 from tallycast.background import Background
-from tallycast.config import URGENT_CONNECTIONS, BadSetting, Settings
+from tallycast.config import BadSetting, Settings
 from tallycast.keys import load_cipher
 
 log = logging.getLogger("tallycast.serving")
@@ -43,25 +42,6 @@ class _Server(MPServer):
             thread.start()
 
 
-@contextlib.contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """The URL of the database: the given one, else of the embedded server, started or joined for the while."""
-    if settings.database_url:
-        try:
-            conninfo_to_dict(settings.database_url)
-        except ProgrammingError:  # its text may hold the URL's password
-            raise BadSetting("database-url must be like postgresql://user@host:5432/name") from None
-        yield settings.database_url
-        return
-    processes = settings.workers + _count_background(settings)
-    connections = processes * (settings.database_connections + URGENT_CONNECTIONS) + 40
-    server = embedded.start(settings.data_dir, {"max_connections": str(max(100, connections))})
-    try:
-        yield server.url
-    finally:
-        server.stop()
-
-
 def serve(
     settings: Settings,
     prepare: Callable[[str], None] | None = None,
@@ -73,12 +53,13 @@ def serve(
     thread that ends with the process.
     """
     _check_port(settings)
-    with database(settings) as url:
+    with databases.reach(settings) as url:
         load_cipher(settings.encryption_key, settings.data_dir)  # a bad key is told here, not by each process
         migrations.migrate(url)
         if prepare is not None:
             prepare(url)
         limiter.clear(settings.data_dir)
+        welcome = asyncio.run(_invite(settings, url))
         _prepare_metrics(settings.data_dir)
         server = _Server(
             "tallycast",
@@ -95,8 +76,8 @@ def serve(
             workers_kill_timeout=_STOP_SECONDS,
             log_level=LogLevels.warning,
         )
-        background = Background(settings, url, _count_background(settings))
-        announcer = threading.Thread(target=_announce, args=[settings, when_ready], daemon=True)
+        background = Background(settings, url, settings.background_count)
+        announcer = threading.Thread(target=_announce, args=[settings, welcome, when_ready], daemon=True)
         server.threads = [announcer, background.thread]
         try:
             server.serve(target_loader=partial(_load, settings, url), wrap_loader=False)
@@ -104,8 +85,13 @@ def serve(
             background.stop()
 
 
-def _count_background(settings: Settings) -> int:
-    return settings.workers if settings.background_workers is None else settings.background_workers
+async def _invite(settings: Settings, url: str) -> str | None:
+    """The one-time link that makes the first owner, while there is no staff."""
+    from tallycast import invitations  # noqa: PLC0415 - commands need not load it
+
+    async with db.connect(url) as connection:
+        token = await invitations.invite_first_owner(connection)
+    return None if token is None else invitations.write_url(settings.base_url, token)
 
 
 def _prepare_metrics(data_dir: Path) -> None:
@@ -136,13 +122,16 @@ def _check_port(settings: Settings) -> None:
             ) from None
 
 
-def _announce(settings: Settings, when_ready: Callable[[str], None] | None) -> None:
-    """Print one line when the server answers."""
+def _announce(settings: Settings, welcome: str | None, when_ready: Callable[[str], None] | None) -> None:
+    """Print one line when the server answers, and below it how the first person signs in."""
     url = settings.local_url
     for _ in range(6000):
         with contextlib.suppress(OSError, urllib.error.URLError):
             urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL
             print(f"tallycast is ready: {url}", flush=True)  # noqa: T201 - the line that scripts wait for
+            if welcome is not None:
+                text = f"nobody can sign in yet; within 24 hours the first owner can, once:\n  {welcome}"
+                print(text, flush=True)  # noqa: T201 - for whoever started it, not for the log
             break
         time.sleep(0.01)
     else:

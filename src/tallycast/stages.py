@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, get_args
 
-from tallycast import apps, db, policies, readiness, sendings
-from tallycast.errors import Forbidden, Unprocessable
+from tallycast import apps, db, notices, policies, readiness, sendings
+from tallycast.errors import BadQuery, Forbidden, Unprocessable
 from tallycast.keys import Cipher
 from tallycast.moments import write_moment
+from tallycast.notices import StageChange
 from tallycast.policies import Policy
 from tallycast.sendings import Sending, Stage
 from tallycast.sql import load
@@ -17,6 +18,7 @@ Action = Literal[
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 _SQL = load("sendings")
+_MAX_NOTE = 1000
 # What people call an action, where that differs.
 _ROUTES: dict[Action, str] = {"retry": "retry-failed"}
 # Stages from which messages go out, at once or later: only what is ready comes here.
@@ -121,7 +123,7 @@ async def move(
     if rule is None or (rule.target == was.stage and situation.due == was.scheduled_at):
         await apps.wake(connection, app_id)  # there may be something new to do all the same, as after a retry
         return was
-    if action == "approve" and actor in {was.created_as, was.submitted_as}:
+    if action == "approve" and _person(actor) in {_person(was.created_as), _person(was.submitted_as or "")}:
         raise Forbidden("another person than who created and who submitted the campaign must approve it")
     home = None
     if rule.target in _ONWARD:
@@ -137,6 +139,22 @@ async def move(
     changes = {"home": home, **_changes(rule, situation, actor, note)}
     await _write(connection, was, rule, actor, note, changes)
     return await sendings.find(connection, app_id, campaign_id)
+
+
+def _person(actor: str) -> str:
+    """Who an actor is, without the name, which may change: `staff E7` of `staff E7 (Mei)`."""
+    return actor.partition(" (")[0]
+
+
+def list_possible(sending: Sending, policy: Policy, now: datetime) -> list[Action]:
+    """What a person can do with a campaign now, by the table; whether it is ready shows when it is done."""
+    situation = Situation(sending, policy, sending.scheduled_at, now)
+    return [one for one in ACTIONS if one != "finish" and _is_possible(one, situation)]
+
+
+def check_note(note: str) -> None:
+    if len(note) > _MAX_NOTE or "\0" in note:
+        raise BadQuery.of(f"note must be at most {_MAX_NOTE} characters, without NUL")
 
 
 def _find_rule(action: Action, situation: Situation) -> Rule | None:
@@ -159,7 +177,9 @@ def _reason(action: Action, situation: Situation, is_from_here: bool) -> str:
         return "it has begun; resume it"
     if is_from_here:
         return "campaigns of this app need an approval; submit it, and another person approves it"
-    possible = [_ROUTES.get(one, one) for one in ACTIONS if one != "finish" and _is_possible(one, situation)]
+    possible = [
+        _ROUTES.get(one, one) for one in list_possible(situation.sending, situation.policy, situation.now)
+    ]
     return f"it is {situation.sending.stage}; possible: {', '.join(possible) or 'nothing, it has ended'}"
 
 
@@ -234,4 +254,6 @@ async def _write(
         "note": note,
     }
     await db.execute(connection, _SQL["add_transition"], transition)
+    change = StageChange(str(was.campaign_id), was.name, rule.target, was.stage, actor, note)
+    await notices.tell_stage(connection, was.app_id, was.campaign_id, rule.action, change)
     await apps.wake(connection, was.app_id)

@@ -30,6 +30,7 @@ RECEIPTS_PARKED = Counter("tallycast_receipts_parked", "Receipts whose message w
 UNREADABLE = Counter("tallycast_unreadable", "Bodies, or parts of them, kept raw", ["provider"])
 CLICKS = Counter("tallycast_clicks", "Hits of tracked links", ["counted"])
 SENDS = Counter("tallycast_sends", "Messages handed to a provider", ["provider", "outcome"])
+NOTICES = Counter("tallycast_notices", "Attempts to deliver to webhook endpoints", ["outcome"])
 SPOOLED = Counter("tallycast_spooled", "Arrivals written to the spool")
 DATABASE_AWAY = Gauge(
     "tallycast_database_away",

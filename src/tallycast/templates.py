@@ -4,17 +4,21 @@ import logging
 import re
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import aiohttp
 import msgspec
 from msgspec import Meta
 
-from tallycast import calls, db, listings
+from tallycast import db
 from tallycast.channels import Channel
 from tallycast.errors import Unprocessable
 from tallycast.keys import BadKey, Cipher
 from tallycast.sql import load
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from tallycast import listings
 
 log = logging.getLogger("tallycast.templates")
 _SQL = load("templates")
@@ -106,7 +110,7 @@ class Listed(msgspec.Struct, frozen=True):
 
     def component(self, kind: str) -> dict[str, Any]:
         """The component of a kind; empty where the template has none."""
-        return next((one for one in self.components if _upper(one, "type") == kind), {})
+        return next((one for one in self.components if upper(one, "type") == kind), {})
 
 
 class Age(NamedTuple):
@@ -114,19 +118,29 @@ class Age(NamedTuple):
     seconds: float
 
 
-def _upper(part: dict[str, Any], name: str) -> str:
+def find_buttons(listed: Listed) -> list[dict[str, Any]]:
+    found = listed.component("BUTTONS").get("buttons")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def leads_here(button: dict[str, Any]) -> bool:
+    """Whether a button's URL is one of this server's tracked links."""
+    return _TRACKED_END.search(text_of(button, "url")) is not None
+
+
+def upper(part: dict[str, Any], name: str) -> str:
     value = part.get(name)
     return value.upper() if isinstance(value, str) else ""
 
 
-def _text(part: dict[str, Any], name: str) -> str:
+def text_of(part: dict[str, Any], name: str) -> str:
     value = part.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _parameters(part: dict[str, Any], name: str) -> list[str]:
+def parameters_of(part: dict[str, Any], name: str) -> list[str]:
     """The parameters of a component's text, each once, in the order of the text."""
-    return list(dict.fromkeys(_PARAMETER.findall(_text(part, name))))
+    return list(dict.fromkeys(_PARAMETER.findall(text_of(part, name))))
 
 
 async def refresh(
@@ -136,6 +150,8 @@ async def refresh(
 
     No connection is held while the provider takes its time.
     """
+    from tallycast import calls  # noqa: PLC0415 - what calls nobody need not load it
+
     async with calls.make_client(private_hosts) as client:
         listed = await _ask(client, cipher, channel)
     async with connect() as connection:
@@ -143,7 +159,9 @@ async def refresh(
     return listed
 
 
-async def _ask(client: aiohttp.ClientSession, cipher: Cipher, channel: Channel) -> list[Listed]:
+async def _ask(client: "aiohttp.ClientSession", cipher: Cipher, channel: Channel) -> list[Listed]:
+    from tallycast import listings  # noqa: PLC0415 - see above
+
     if channel.type != "whatsApp":
         raise Unprocessable(f"channel {channel.channel_id} is for SMS: only WhatsApp has templates")
     try:
@@ -169,7 +187,7 @@ class _Item(msgspec.Struct):
     components: list[dict[str, Any]] | None = None
 
 
-def _read_item(item: listings.Item) -> Listed:
+def _read_item(item: "listings.Item") -> Listed:
     read = msgspec.convert(item, _Item)
     if b"\\u0000" in msgspec.json.encode(read):
         raise ValueError("it contains NUL, which cannot be stored")
@@ -212,14 +230,14 @@ def check_use(use: TemplateUse, listed: Sequence[Listed]) -> None:
         raise Unprocessable(
             f"template {use.name} ({use.language}) is {template.status or 'of unknown status'}, not APPROVED"
         )
-    strange = sorted({_upper(one, "type") for one in template.components} - _KNOWN)
+    strange = sorted({upper(one, "type") for one in template.components} - _KNOWN)
     if strange:
         raise Unprocessable(
             f"template {use.name} has a component {strange[0]}, which tallycast cannot fill in"
         )
     _check_header(use, template.component("HEADER"))
     _check_body(use, template.component("BODY"))
-    _check_buttons(use, template.component("BUTTONS"))
+    _check_buttons(use, find_buttons(template))
 
 
 def _find(use: TemplateUse, listed: Sequence[Listed]) -> Listed:
@@ -239,8 +257,8 @@ def _some(names: list[str]) -> str:
 
 
 def _check_header(use: TemplateUse, header: dict[str, Any]) -> None:
-    kind = _upper(header, "format").lower() or "text"
-    asked = kind in _MEDIA or bool(_parameters(header, "text"))
+    kind = upper(header, "format").lower() or "text"
+    asked = kind in _MEDIA or bool(parameters_of(header, "text"))
     if kind not in {"text", *_MEDIA}:
         raise Unprocessable(f"template.header: a header of kind {kind} cannot be filled in by tallycast")
     if use.header is None:
@@ -249,7 +267,7 @@ def _check_header(use: TemplateUse, header: dict[str, Any]) -> None:
         return
     if not asked:
         raise Unprocessable("template.header: the template's header takes no parameter")
-    if kind == "text" and not _parameters(header, "text")[0].isdecimal():
+    if kind == "text" and not parameters_of(header, "text")[0].isdecimal():
         raise Unprocessable("template.header: a header's named parameter cannot be filled in by tallycast")
     if use.header.kind != kind:
         raise Unprocessable(f"template.header must be {_a(kind)}, not {_a(use.header.kind)}")
@@ -260,7 +278,7 @@ def _a(kind: str) -> str:
 
 
 def _check_body(use: TemplateUse, body: dict[str, Any]) -> None:
-    wanted, given = _parameters(body, "text"), use.body or []
+    wanted, given = parameters_of(body, "text"), use.body or []
     is_named = any(not name.isdecimal() for name in wanted)
     if given and wanted and isinstance(given, dict) != is_named:
         shape = "an object with the names" if is_named else "a list of the values for"
@@ -283,9 +301,7 @@ def _check_names(wanted: list[str], given: list[str]) -> None:
         raise Unprocessable(f"template.body.{strange[0]}: the template has no such parameter")
 
 
-def _check_buttons(use: TemplateUse, component: dict[str, Any]) -> None:
-    found = component.get("buttons")
-    buttons = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _check_buttons(use: TemplateUse, buttons: list[dict[str, Any]]) -> None:
     seen: set[int] = set()
     for n, given in enumerate(use.buttons):
         where = f"template.buttons[{n}]"
@@ -296,25 +312,25 @@ def _check_buttons(use: TemplateUse, component: dict[str, Any]) -> None:
         seen.add(given.index)
         _check_button(where, given, buttons[given.index])
     for index, button in enumerate(buttons):
-        if index not in seen and _needs_value(button):
-            kinds = " or ".join(_BUTTONS[_upper(button, "type")])
-            raise Unprocessable(f"template.buttons: button {index} ({_text(button, 'text')}) needs {kinds}")
+        if index not in seen and needs_value(button):
+            kinds = " or ".join(_BUTTONS[upper(button, "type")])
+            raise Unprocessable(f"template.buttons: button {index} ({text_of(button, 'text')}) needs {kinds}")
 
 
-def _needs_value(button: dict[str, Any]) -> bool:
-    kind = _upper(button, "type")
-    return kind in _FILLED or (kind == "URL" and bool(_parameters(button, "url")))
+def needs_value(button: dict[str, Any]) -> bool:
+    kind = upper(button, "type")
+    return kind in _FILLED or (kind == "URL" and bool(parameters_of(button, "url")))
 
 
 def _check_button(where: str, given: ButtonUse, button: dict[str, Any]) -> None:
-    kind, url = _upper(button, "type"), _text(button, "url")
+    kind, url = upper(button, "type"), text_of(button, "url")
     takes = _BUTTONS.get(kind, ())
     if given.kind not in takes:
         said = f"takes {' or '.join(takes)}" if takes else "takes no parameter"
         raise Unprocessable(f"{where}.{given.kind}: button {given.index} is a {kind}, which {said}")
-    if kind == "URL" and not _parameters(button, "url"):
+    if kind == "URL" and not parameters_of(button, "url"):
         raise Unprocessable(f"{where}.{given.kind}: the URL of button {given.index} has no parameter: {url}")
-    if given.kind == "trackedURL" and not _TRACKED_END.search(url):
+    if given.kind == "trackedURL" and not leads_here(button):
         raise Unprocessable(
             f"{where}.trackedURL: the URL of button {given.index} must end in /r/{{{{1}}}} at this server, it is {url}"
         )

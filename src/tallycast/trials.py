@@ -103,7 +103,7 @@ async def ask(
     Variables that are not `wanted` are those of the first recipient.
     """
     number = _read_number(recipient)
-    if await optouts.blocked(connection, sending.app_id, sending.type, [number]):
+    if await optouts.blocked(connection, cipher, sending.app_id, sending.type, [number]):
         raise Unprocessable(f"{number} has opted out of {sending.type} messages of this app")
     await readiness.check_channel(connection, sending, cipher)
     await readiness.check_template(connection, sending)

@@ -25,6 +25,7 @@ _MAX_SMALL_PART = 20_000_000
 _MAX_RATIO = 100  # a sheet packs to a tenth or a thirtieth
 _MAX_TEXTS = 10_000_000
 _MAX_TEXT = 1_000_000
+_MAX_DEPTH = 100  # an open element takes a hundred bytes of memory, and packs to nothing
 _EXACT_DIGITS = 10**15  # Excel keeps 15 digits of a number
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _COLUMN = re.compile(r"[A-Z]{1,3}")
@@ -122,8 +123,19 @@ def _shows_date(format_id: str, code: str | None) -> bool:
 
 
 def _parse_small(archive: zipfile.ZipFile, path: str, see: Callable[[str, Attributes], None]) -> None:
-    parser = _make_parser()
-    parser.StartElementHandler = lambda name, attributes: see(name.rpartition(":")[2], attributes)
+    parser, depth = _make_parser(), 0
+
+    def start(name: str, attributes: Attributes) -> None:
+        nonlocal depth
+        depth += 1
+        _check_depth(depth)
+        see(name.rpartition(":")[2], attributes)
+
+    def end(_: str) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     for _ in _feed(archive, path, parser, _MAX_SMALL_PART):
         pass
 
@@ -133,6 +145,11 @@ def _make_parser() -> expat.XMLParserType:
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype
     return parser
+
+
+def _check_depth(depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise Unreadable(f"the XLSX workbook is nested deeper than {_MAX_DEPTH} elements")
 
 
 def _refuse_doctype(*_: object) -> None:
@@ -202,6 +219,7 @@ class _Collector:
         self._parts: list[str] = []
         self._size = 0
         self._is_hint = False
+        self._depth = 0
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
 
@@ -212,6 +230,8 @@ class _Collector:
         return _ESCAPE.sub(_unescape, text) if "_x" in text else text
 
     def _start(self, name: str, attributes: Attributes) -> None:
+        self._depth += 1
+        _check_depth(self._depth)
         if ":" in name:
             name = name.rpartition(":")[2]
         if name in {"v", "t"}:
@@ -222,6 +242,7 @@ class _Collector:
             self.on_start[name](attributes)
 
     def _end(self, name: str) -> None:
+        self._depth -= 1
         if ":" in name:
             name = name.rpartition(":")[2]
         if name in {"v", "t"}:

@@ -20,11 +20,14 @@ from tallycast import (
     audience,
     channels,
     db,
+    deliveries,
     fallback,
     handovers,
     leases,
+    notices,
     policies,
     readiness,
+    retention,
     sendings,
     stages,
     trials,
@@ -33,6 +36,7 @@ from tallycast.calls import make_client
 from tallycast.channels import Channel
 from tallycast.config import URGENT_CONNECTIONS, Settings
 from tallycast.errors import NotFound, Problem, ServiceUnavailable, Unprocessable
+from tallycast.hearings import WRITE_SECONDS
 from tallycast.intake import Intake
 from tallycast.keys import BadKey, load_cipher
 from tallycast.recorder import ACTOR
@@ -86,6 +90,7 @@ class Worker:
             asyncio.create_task(db.repeat(self._look, _LOOK_SECONDS)),
             asyncio.create_task(db.repeat(self._renew, leases.RENEW_SECONDS)),
             asyncio.create_task(db.repeat(self._means.intake.recover, _RECOVER_SECONDS)),
+            asyncio.create_task(db.repeat(self._means.intake.hearings.write, WRITE_SECONDS)),
         ]
         await stop.wait()
         self._is_stopping = True
@@ -122,10 +127,28 @@ class Worker:
                 connection, woken.app_id, f"import:{import_id}", self._import_job(woken.app_id, import_id)
             )
         has_channels = await self._look_at_channels(connection, woken.app_id)
+        waiting += await self._look_at_notices(connection, woken.app_id)
+        waiting += await self._look_at_retention(connection, woken.app_id)
         if not (imports or has_channels or None in waiting):
             until = min((moment for moment in waiting if moment), default=None)
             params = {**key, "seen": woken.woken_at, "until": until}
             await db.execute(connection, _SQL["rest"], params)
+
+    async def _look_at_notices(self, connection: db.Connection, app_id: str) -> list[datetime | None]:
+        """Tell the app's endpoints what is due; when to look again, None for soon, nothing for never."""
+        moment = await notices.find_next(connection, app_id)
+        if moment is None or moment > datetime.now(UTC):
+            return [] if moment is None else [moment]
+        await self._take(connection, app_id, "notices", self._notices_job(app_id))
+        return [None]
+
+    async def _look_at_retention(self, connection: db.Connection, app_id: str) -> list[datetime | None]:
+        """The same for what the app's retention asks for."""
+        moment = await retention.find_next(connection, app_id)
+        if moment is None or moment > datetime.now(UTC):
+            return [] if moment is None else [moment]
+        await self._take(connection, app_id, "retention", self._retention_job(app_id))
+        return [None]
 
     async def _look_at_channels(self, connection: db.Connection, app_id: str) -> bool:
         """Take the channels that have something to do; whether there are any."""
@@ -266,7 +289,7 @@ class Worker:
 
     def _import_job(self, app_id: str, import_id: str) -> Job:
         async def job(_is_held: Callable[[], bool]) -> None:
-            await audience.run_import(self._means.pool, app_id, import_id)
+            await audience.run_import(self._means.pool, self._means.cipher, app_id, import_id)
 
         return job
 
@@ -282,6 +305,18 @@ class Worker:
                         return
                 if left < 0:
                     await asyncio.sleep(_CLOSING_SECONDS)
+
+        return job
+
+    def _notices_job(self, app_id: str) -> Job:
+        async def job(is_held: Callable[[], bool]) -> None:
+            await deliveries.work(self._means, app_id, is_held)
+
+        return job
+
+    def _retention_job(self, app_id: str) -> Job:
+        async def job(is_held: Callable[[], bool]) -> None:
+            await retention.work(self._means.pool, self._means.cipher, app_id, is_held)
 
         return job
 

@@ -85,3 +85,17 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
 def title_of(rule: Rule) -> str:
     """The first sentence of a rule's words: what happened."""
     return rule.words.partition(". ")[0].removesuffix(".")
+
+
+def read_words(rule: Rule) -> tuple[str, str]:
+    """What happened, and what to do: the sentences after the first, or what follows its colon; empty where there is
+    neither.
+    """
+    happened, _, advice = rule.words.partition(". ")
+    if not advice:
+        happened, _, advice = happened.partition(": ")
+    return _sentence(happened), _sentence(advice)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].removesuffix(".") + "." * bool(text)

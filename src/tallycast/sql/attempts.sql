@@ -12,8 +12,9 @@ delete from parked p
 using attempts a
 where p.app_id = %(app_id)s and p.channel_number = %(channel_number)s and p.message_id = any(%(message_ids)s::text[])
   and p.button = ''
-  and a.app_id = %(app_id)s and a.channel_number = p.channel_number and a.message_id = p.message_id
-returning a.campaign_id, a.seq, p.message_id, p.accepted_at, p.delivered_at, p.read_at, p.failed_at, p.error_code,
+  and a.app_id = %(app_id)s and a.channel_number = p.channel_number
+  and a.message_id = any(array[p.message_id, anonymous_id(p.message_id)])
+returning a.campaign_id, a.seq, a.message_id, p.accepted_at, p.delivered_at, p.read_at, p.failed_at, p.error_code,
   p.error_title
 
 -- name: take_parked_clicks
@@ -22,7 +23,8 @@ delete from parked p
 using attempts a
 where p.app_id = %(app_id)s and p.channel_number = %(channel_number)s and p.message_id = any(%(message_ids)s::text[])
   and p.button <> ''
-  and a.app_id = %(app_id)s and a.channel_number = p.channel_number and a.message_id = p.message_id
+  and a.app_id = %(app_id)s and a.channel_number = p.channel_number
+  and a.message_id = any(array[p.message_id, anonymous_id(p.message_id)])
 returning a.campaign_id, a.seq, p.button, (extract(epoch from p.replied_at) * 1000)::bigint as replied_ms
 
 -- name: hold_messages

@@ -16,3 +16,7 @@ insert into counts (app_id, campaign_id) values (%(app_id)s, %(campaign_id)s)
 -- name: has_campaign
 -- Whether an app has a campaign.
 select 1 from campaigns where app_id = %(app_id)s and campaign_id = %(campaign_id)s
+
+-- name: find_retention
+-- Whether a campaign's recipients are anonymous or deleted, and since when.
+select mode, began_at from retentions where app_id = %(app_id)s and campaign_id = %(campaign_id)s

@@ -11,7 +11,7 @@ where app_id = %(app_id)s
 -- name: list_channels
 -- The channels of an app, the deleted ones left out.
 select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at,
-  rate::text::float8 as rate, paused_at, paused_reason
+  rate::text::float8 as rate, paused_at, paused_reason, heard_at, heard, refused_at
 from channels
 where app_id = %(app_id)s and deleted_at is null
 order by channel_number
@@ -19,7 +19,7 @@ order by channel_number
 -- name: find_channel
 -- One channel of an app.
 select app_id, channel_number, channel_id, type, provider, phone, channel_name, source_name, secrets, created_at,
-  rate::text::float8 as rate, paused_at, paused_reason
+  rate::text::float8 as rate, paused_at, paused_reason, heard_at, heard, refused_at
 from channels
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
 
@@ -45,9 +45,21 @@ where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
 update channels
 set paused_at = now(), paused_reason = %(reason)s
 where app_id = %(app_id)s and channel_number = %(channel_number)s and deleted_at is null and paused_at is null
+returning channel_id, phone
 
 -- name: resume_channel
 -- Let a channel send again.
 update channels
 set paused_at = null, paused_reason = null
 where app_id = %(app_id)s and channel_id = %(channel_id)s and deleted_at is null
+
+-- name: note_heard
+-- Note when channels were heard last, or a request that said to be theirs was refused; written now and then.
+update channels c
+set heard_at = greatest(c.heard_at, u.heard_at),
+  heard = case when u.heard_at >= coalesce(c.heard_at, '-infinity') then u.heard else c.heard end,
+  refused_at = greatest(c.refused_at, u.refused_at)
+from unnest(
+  %(channel_number)s::int[], %(heard_at)s::timestamptz[], %(heard)s::text[], %(refused_at)s::timestamptz[]
+) as u (channel_number, heard_at, heard, refused_at)
+where c.app_id = %(app_id)s and c.channel_number = u.channel_number

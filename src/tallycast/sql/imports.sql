@@ -1,12 +1,35 @@
 -- name: add_import
--- A file that waits to be read, from now on: storing it may have taken a while.
+-- A file that waits to be read, or for a person's word on its columns, from now on: storing it may have taken a while.
 insert into imports (
-  app_id, import_id, campaign_id, state, file_name, media_type, keeps_valid, mapping, bytes, asked_as, created_at
+  app_id, import_id, campaign_id, state, file_name, media_type, keeps_valid, mapping, bytes, header, asked_as, created_at
 )
 values (
-  %(app_id)s, %(import_id)s, %(campaign_id)s, 'waiting', %(file_name)s, %(media_type)s, %(keeps_valid)s,
-  %(mapping)s::jsonb, %(bytes)s, %(asked_as)s, clock_timestamp()
+  %(app_id)s, %(import_id)s, %(campaign_id)s, %(state)s, %(file_name)s, %(media_type)s, %(keeps_valid)s,
+  %(mapping)s::jsonb, %(bytes)s, %(header)s::text[], %(asked_as)s, clock_timestamp()
 )
+
+-- name: release_import
+-- Let a worker read a file that was held.
+update imports
+set state = 'waiting', mapping = %(mapping)s::jsonb, keeps_valid = %(keeps_valid)s, created_at = clock_timestamp()
+where app_id = %(app_id)s and import_id = %(import_id)s and state = 'uploading'
+
+-- name: drop_held
+-- Forget the files of a campaign that wait for a person's word on their columns.
+with gone as materialized (
+  delete from imports where app_id = %(app_id)s and campaign_id = %(campaign_id)s and state = 'uploading'
+  returning import_id
+)
+delete from import_chunks where app_id = %(app_id)s and import_id = any(array(select import_id from gone))
+
+-- name: drop_old_held
+-- The same for all campaigns of an app, where nobody has said a word for long.
+with gone as materialized (
+  delete from imports
+  where app_id = %(app_id)s and state = 'uploading' and created_at < now() - %(seconds)s * interval '1 second'
+  returning import_id
+)
+delete from import_chunks where app_id = %(app_id)s and import_id = any(array(select import_id from gone))
 
 -- name: add_chunk
 -- A piece of the file.
@@ -47,7 +70,7 @@ order by created_at
 -- Whether a campaign's audience is about to change.
 select 1
 from imports
-where app_id = %(app_id)s and campaign_id = %(campaign_id)s and state in ('uploading', 'waiting', 'running')
+where app_id = %(app_id)s and campaign_id = %(campaign_id)s and state in ('waiting', 'running')
 limit 1
 
 -- name: hold_import
@@ -110,7 +133,7 @@ from json_to_recordset(%(messages)s::json) as t (
 -- name: move_counts
 -- Count a batch, if all that was there before was counted.
 update counts
-set total = total + %(accepted)s, queued = queued + %(accepted)s
+set total = total + %(accepted)s, queued = queued + %(accepted)s, changed_at = now()
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s and total = %(total)s
 
 -- name: add_errors
@@ -132,14 +155,17 @@ limit %(limit)s
 delete from import_errors where app_id = %(app_id)s and import_id = %(import_id)s
 
 -- name: take_back
--- Remove what an import, or everything that came from any, has added to a draft, and its counts.
+-- Remove what an import, or everything that came from any, has added to a draft, and its counts. Who was erased
+-- meanwhile has failed; all others are queued.
 with gone as materialized (
   delete from messages
   where app_id = %(app_id)s and campaign_id = %(campaign_id)s and seq >= %(from_seq)s
-  returning 1
+  returning message_state(accepted_at, delivered_at, read_at, failed_at) as state
 )
 update counts
-set total = total - (select count(*) from gone), queued = queued - (select count(*) from gone)
+set total = total - (select count(*) from gone),
+  queued = queued - (select count(*) from gone where state = 'queued'),
+  failed = failed - (select count(*) from gone where state = 'failed'), changed_at = now()
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 
 -- name: change_columns

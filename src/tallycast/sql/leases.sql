@@ -21,3 +21,7 @@ returning name
 -- name: give_back_lease
 -- Give back a lease, so that the next one need not wait for its end.
 delete from leases where app_id = %(app_id)s and name = %(name)s and worker = %(worker)s
+
+-- name: list_workers
+-- Who works for an app at the moment.
+select distinct worker from leases where app_id = %(app_id)s and until > now()

@@ -31,7 +31,8 @@ order by created_at desc
 limit %(limit)s
 
 -- name: fold_clicks
--- Keep every hit, count the new ones that a person made. The click id makes repeating it harmless.
+-- Keep every hit, count the new ones that a person made. The click id makes repeating it harmless. Campaigns whose
+-- figures are frozen keep none any more.
 with input as materialized (
   select *
   from unnest(
@@ -46,11 +47,14 @@ added as (
   select %(app_id)s, i.click_id, i.link_key, i.campaign_id, i.seq,
     'epoch'::timestamptz + i.clicked_ms * interval '1 millisecond', i.method, i.user_agent, i.purpose, i.set_aside
   from input i
+  where (
+    select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = i.campaign_id limit 1
+  ) is null
   on conflict (app_id, click_id) do nothing
   returning campaign_id, set_aside
 )
 update counts c
-set clicks = c.clicks + d.fresh
+set clicks = c.clicks + d.fresh, changed_at = now()
 from (
   select campaign_id, count(*) as fresh from added where set_aside is null group by campaign_id order by campaign_id
 ) d
@@ -65,10 +69,11 @@ select 1 from counts where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 select distinct campaign_id from links where app_id = %(app_id)s order by campaign_id
 
 -- name: list_agents
--- What the hits of a campaign said about themselves, each combination once; those of test messages left out.
+-- What the hits of a campaign said about themselves, each combination once; those of test messages are left out, and
+-- those of whom that is not known any more.
 select distinct method, user_agent, purpose, set_aside
 from clicks
-where app_id = %(app_id)s and campaign_id = %(campaign_id)s and seq < 2147483647
+where app_id = %(app_id)s and campaign_id = %(campaign_id)s and seq < 2147483647 and user_agent <> '(removed)'
 
 -- name: reclassify
 -- Set the reason of all hits of a campaign that look the same, and move the count with them.
@@ -81,6 +86,6 @@ with changed as (
   returning 1
 )
 update counts c
-set clicks = c.clicks + %(direction)s * (select count(*) from changed)
+set clicks = c.clicks + %(direction)s * (select count(*) from changed), changed_at = now()
 where c.app_id = %(app_id)s and c.campaign_id = %(campaign_id)s
 returning (select count(*) from changed)::int

@@ -67,7 +67,7 @@ moved as materialized (
 counted as (
   update counts c
   set total = c.total + d.total, queued = c.queued + d.queued - d.handed_over,
-    pending = c.pending + d.pending + d.handed_over
+    pending = c.pending + d.pending + d.handed_over, changed_at = now()
   from moved d
   where c.app_id = %(app_id)s and c.campaign_id = %(campaign_id)s
 ),

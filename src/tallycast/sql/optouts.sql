@@ -35,7 +35,7 @@ where (o.opted_out_at >= coalesce(o.opted_in_at, '-infinity')) is not true
 -- name: remove
 -- Take opt-outs back by order: now, and later than any word that is known. How many were opted out.
 update opt_outs
-set opted_in_at = greatest(now(), opted_out_at + interval '1 microsecond')
+set opted_in_at = greatest(now(), opted_out_at + interval '1 microsecond'), taken_back = %(taken_back)s
 where app_id = %(app_id)s and kind = %(kind)s and recipient = any(%(recipients)s::text[])
   and opted_out_at >= coalesce(opted_in_at, '-infinity')
 
@@ -49,24 +49,53 @@ order by kind, recipient
 limit %(limit)s offset %(offset)s
 
 -- name: find_opt_outs
--- Whether one recipient is opted out, of which kinds.
+-- Whether one recipient is opted out, of which kinds, under whatever is known of him.
 select kind, recipient, source, evidence, opted_out_at
 from opt_outs
-where app_id = %(app_id)s and kind >= %(first_kind)s and kind <= %(last_kind)s and recipient = %(recipient)s
+where app_id = %(app_id)s and kind >= %(first_kind)s and kind <= %(last_kind)s
+  and recipient = any(%(recipients)s::text[])
   and opted_out_at >= coalesce(opted_in_at, '-infinity')
 order by kind
 limit %(limit)s offset %(offset)s
 
+-- name: find_taken_back
+-- Whose opt-out, of this recipient under whatever is known of him, was taken back, by whom and why.
+select kind, recipient, taken_back, opted_in_at
+from opt_outs
+where app_id = %(app_id)s and kind = any(%(kinds)s::text[]) and recipient = any(%(recipients)s::text[])
+  and taken_back <> '' and opted_in_at > opted_out_at
+order by kind
+
 -- name: find_blocked
--- Who of these is opted out. Lateral with a limit: a look-up each, however many are opted out.
+-- Who of these is opted out: under the number or a digest, whatever was said last counts. Lateral with a limit: a
+-- look-up each, however many are opted out.
 select r.recipient
-from unnest(%(recipients)s::text[]) as r (recipient)
+from unnest(%(recipients)s::text[], %(addresses)s::text[]) as r (recipient, address)
 cross join lateral (
-  select from opt_outs o
-  where o.app_id = %(app_id)s and o.kind = %(kind)s and o.recipient = r.recipient
-    and o.opted_out_at >= coalesce(o.opted_in_at, '-infinity')
+  select o.opted_out_at, o.opted_in_at from opt_outs o
+  where o.app_id = %(app_id)s and o.kind = %(kind)s and o.recipient = r.address
   limit 1
 ) o
+group by r.recipient
+having max(o.opted_out_at) >= coalesce(max(o.opted_in_at), '-infinity')
+
+-- name: rename
+-- Keep what one person has said, under several addresses, under a digest; its own row, if there is one, is none of them.
+with taken as materialized (
+  delete from opt_outs
+  where app_id = %(app_id)s and kind = any(%(kinds)s::text[]) and recipient = any(%(addresses)s::text[])
+    and recipient <> %(digest)s
+  returning kind, source, opted_out_at, opted_in_at
+)
+insert into opt_outs as o (app_id, kind, recipient, source, evidence, opted_out_at, opted_in_at)
+select %(app_id)s, kind, %(digest)s, (array_agg(source order by opted_out_at desc nulls last))[1], '',
+  max(opted_out_at), max(opted_in_at)
+from taken
+group by kind
+on conflict (app_id, kind, recipient) do update
+set source = case when (excluded.opted_out_at > o.opted_out_at) is false then o.source else excluded.source end,
+  opted_out_at = greatest(o.opted_out_at, excluded.opted_out_at),
+  opted_in_at = greatest(o.opted_in_at, excluded.opted_in_at)
 
 -- name: learn_identities
 -- Write whose number a user id is; only those that are new, or belong to another number now, come back.

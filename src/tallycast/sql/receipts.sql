@@ -4,6 +4,8 @@
 -- committed it meanwhile, and notes the state that it found in state_before: old and new state together move the
 -- counts exactly. Messages, then counts are locked in one order, so that batches seldom deadlock; who does tries again.
 -- A receipt for an earlier attempt of a message is parked here, and taken out again by the attempts' own statements.
+-- A message that is anonymous learns no id, which may hold the number, but what stands for it. Campaigns whose figures
+-- are frozen stay as they are; what comes for them is not parked.
 -- opens: whether a message that leaves the queue was handed to a provider; one that was given up was not.
 -- No step joins two steps by n: plans are made for few rows, and such a join would be quadratic.
 with input as materialized (
@@ -54,7 +56,10 @@ changed as materialized (
     error_title = case
       when fails_before(f.failed_at, f.error_code, f.error_title, m.failed_at, m.error_code, m.error_title)
       then f.error_title else m.error_title end,
-    message_id = coalesce(m.message_id, f.learned_id),
+    message_id = coalesce(
+      m.message_id,
+      case when starts_with(m.recipient, 'anon') then anonymous_id(f.learned_id) else f.learned_id end
+    ),
     state_before = message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at)
   from (select * from found order by campaign_id, seq) f
   where m.app_id = %(app_id)s and m.campaign_id = f.campaign_id and m.seq = f.seq
@@ -65,6 +70,9 @@ changed as materialized (
       or fails_before(f.failed_at, f.error_code, f.error_title, m.failed_at, m.error_code, m.error_title)
       or f.learned_id is not null
     )
+    and (
+      select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = f.campaign_id limit 1
+    ) is null
   returning m.campaign_id, m.state_before,
     message_state(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as state,
     least(m.accepted_at, m.delivered_at, m.read_at, m.failed_at) as first_at
@@ -85,7 +93,7 @@ moved as materialized (
 counted as (
   update counts c
   set queued = c.queued + d.queued, pending = c.pending + d.pending, delivered = c.delivered + d.delivered,
-    read = c.read + d.read, failed = c.failed + d.failed
+    read = c.read + d.read, failed = c.failed + d.failed, changed_at = now()
   from moved d
   where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id
 ),
@@ -104,6 +112,9 @@ parking as (
     i.error_code, i.error_title
   from input i
   where i.message_id is not null and i.n not in (select n from found)
+    and (
+      select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = i.campaign_id limit 1
+    ) is null
   order by i.channel_number, i.message_id
   on conflict (app_id, channel_number, message_id, button) do update
   set accepted_at = least(p.accepted_at, excluded.accepted_at),
@@ -149,7 +160,10 @@ found as materialized (
 added as materialized (
   insert into replies as r (app_id, campaign_id, seq, button, replied_at)
   select %(app_id)s, campaign_id, seq, button, min(replied_at)
-  from found
+  from found f
+  where (
+    select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = f.campaign_id limit 1
+  ) is null
   group by campaign_id, seq, button
   order by campaign_id, seq, button
   on conflict (app_id, campaign_id, seq, button) do update
@@ -161,7 +175,7 @@ moved as materialized (
 ),
 counted as (
   update counts c
-  set button_replies = c.button_replies + d.fresh
+  set button_replies = c.button_replies + d.fresh, changed_at = now()
   from moved d
   where c.app_id = %(app_id)s and c.campaign_id = d.campaign_id
 ),
@@ -170,6 +184,9 @@ parking as (
   select %(app_id)s, i.channel_number, i.message_id, i.button, min(i.replied_at)
   from input i
   where i.message_id is not null and i.n not in (select n from found)
+    and (
+      select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = i.campaign_id limit 1
+    ) is null
   group by i.channel_number, i.message_id, i.button
   order by 2, 3, 4
   on conflict (app_id, channel_number, message_id, button) do update
@@ -179,15 +196,23 @@ parking as (
 select
   (select count(*) from found)::int as matched,
   (select count(*) from parking)::int as parked,
-  array(select i.n from input i where i.message_id is null and i.n not in (select n from found))::int[] as lost
+  array(
+    select i.n from input i
+    where i.message_id is null and i.n not in (select n from found)
+      and (
+        select true from retentions r where r.app_id = %(app_id)s and r.campaign_id = i.campaign_id limit 1
+      ) is null
+  )::int[] as lost
 
 -- name: take_parked
--- Take out the parked receipts and clicks whose message has appeared by now, among the given message ids.
+-- Take out the parked receipts and clicks whose message has appeared by now, among the given message ids; the id comes
+-- back as the message has it, which may have been made anonymous.
 delete from parked p
 using messages m
 where p.app_id = %(app_id)s and p.channel_number = %(channel_number)s and p.message_id = any(%(message_ids)s::text[])
-  and m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
-returning p.channel_number, p.message_id, p.button,
+  and m.app_id = %(app_id)s and m.channel_number = p.channel_number
+  and m.message_id = any(array[p.message_id, anonymous_id(p.message_id)])
+returning p.channel_number, m.message_id, p.button,
   (extract(epoch from p.accepted_at) * 1000)::bigint as accepted_ms,
   (extract(epoch from p.delivered_at) * 1000)::bigint as delivered_ms,
   (extract(epoch from p.read_at) * 1000)::bigint as read_ms,
@@ -207,10 +232,12 @@ from (
 ) p
 cross join lateral (
   select from messages m
-  where m.app_id = %(app_id)s and m.channel_number = p.channel_number and m.message_id = p.message_id
+  where m.app_id = %(app_id)s and m.channel_number = p.channel_number
+    and m.message_id = any(array[p.message_id, anonymous_id(p.message_id)])
   union all
   select from attempts a
-  where a.app_id = %(app_id)s and a.channel_number = p.channel_number and a.message_id = p.message_id
+  where a.app_id = %(app_id)s and a.channel_number = p.channel_number
+    and a.message_id = any(array[p.message_id, anonymous_id(p.message_id)])
   limit 1
 ) m
 limit 5000

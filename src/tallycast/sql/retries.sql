@@ -82,7 +82,7 @@ again as (
     claimed_at = null, reason = excluded.reason
 )
 update counts c
-set queued = c.queued + d.moved, pending = c.pending - d.pending, failed = c.failed - d.failed
+set queued = c.queued + d.moved, pending = c.pending - d.pending, failed = c.failed - d.failed, changed_at = now()
 from (
   select count(*) as moved, count(*) filter (where state = 'pending') as pending,
     count(*) filter (where state = 'failed') as failed

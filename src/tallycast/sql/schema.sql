@@ -22,6 +22,12 @@ create function fails_before(
     or (a_at, coalesce(a_code, ''), coalesce(a_title, '')) < (b_at, coalesce(b_code, ''), coalesce(b_title, ''))
   );
 
+-- A provider's message id may hold the recipient's number (WhatsApp's does): what stands for it when the number is gone.
+-- An id has more random bits than can be guessed, so that no key is needed, and a late receipt still finds its message.
+create function anonymous_id(id text) returns text language sql stable parallel safe return
+  case when starts_with(id, 'anon-') then id
+    else 'anon-' || left(encode(sha256(convert_to(id, 'UTF8')), 'hex'), 32) end;
+
 -- The directory of tenants: small, read into memory, a reference table on Citus. app_key opens tracked links.
 create table apps (
   app_id     text collate "C" primary key check (app_id ~ '^[A-Za-z0-9](-?[A-Za-z0-9])*$' and length(app_id) <= 40),
@@ -37,9 +43,58 @@ create table apps (
   stop_words        text[] not null default '{}',
   start_words       text[] not null default '{}',
   stale_minutes     int not null default 60 check (stale_minutes between 1 and 100000),
-  woken_at          timestamptz
+  woken_at          timestamptz,
+  -- Recipients of campaigns that ended more than retention_days ago are anonymised or deleted; null = they are kept.
+  -- retained_at: when that was looked at last.
+  retention_days    int check (retention_days between 1 and 36500),
+  retention_mode    text check (retention_mode in ('anonymise', 'delete')),
+  retained_at       timestamptz,
+  constraint apps_retention_is_whole check ((retention_days is null) = (retention_mode is null))
 );
 create index apps_woken on apps (app_id) where woken_at is not null;
+
+-- People who sign in. Directory tables, like apps: small, read across tenants, reference tables on Citus. Emails are kept in
+-- lower case. password_hash: argon2id; null until the person has chosen a password.
+create table staff (
+  staff_id      text collate "C" primary key,
+  email         text collate "C" not null unique check (email = lower(email)),
+  name          text not null,
+  eid           text not null,
+  password_hash text,
+  is_owner      boolean not null default false,
+  language      text not null default '',
+  theme         text not null default '',
+  created_at    timestamptz not null default now(),
+  disabled_at   timestamptz
+);
+
+-- What a person may do in an app; owners may do everything everywhere and need no row.
+create table staff_roles (
+  app_id   text collate "C" not null,
+  staff_id text collate "C" not null,
+  role     text collate "C" not null check (role in ('viewer', 'editor', 'approver', 'admin')),
+  primary key (app_id, staff_id)
+);
+create index staff_roles_by_staff on staff_roles (staff_id, app_id);
+
+-- Who is signed in: the hash of the token that the browser holds.
+create table staff_sessions (
+  hash         bytea primary key,
+  staff_id     text collate "C" not null,
+  created_at   timestamptz not null default now(),
+  last_seen_at timestamptz not null default now(),
+  expires_at   timestamptz not null,
+  user_agent   text not null default ''
+);
+create index staff_sessions_by_staff on staff_sessions (staff_id, created_at);
+
+-- One-time links: of a person who chooses a password, or (staff_id null) of whoever becomes the first owner.
+create table staff_links (
+  hash       bytea primary key,
+  staff_id   text collate "C",
+  expires_at timestamptz not null
+);
+create index staff_links_by_staff on staff_links (staff_id);
 
 create table tokens (
   app_id       text collate "C" not null,
@@ -56,6 +111,8 @@ create table tokens (
 );
 
 -- rate: messages (SMS: parts) a second; null = the provider's usual one. paused_at: nothing is sent over the channel.
+-- heard_at, heard: when the provider said something last, and what kind of thing; refused_at: when a webhook did not prove
+-- that it knows the channel's secret. Written now and then.
 create table channels (
   app_id         text collate "C" not null,
   channel_number int not null,
@@ -71,6 +128,9 @@ create table channels (
   rate           real check (rate > 0),
   paused_at      timestamptz,
   paused_reason  text,
+  heard_at       timestamptz,
+  heard          text not null default '',
+  refused_at     timestamptz,
   primary key (app_id, channel_number),
   unique (app_id, channel_id)
 );
@@ -98,7 +158,8 @@ create index campaigns_by_date on campaigns (app_id, sent_at desc, campaign_id d
 create index campaigns_by_type on campaigns (app_id, type, sent_at desc, campaign_id desc) where sent_at is not null;
 
 -- Running totals, apart from campaigns so that the row that changes all the time is narrow.
--- delivered includes read.
+-- delivered includes read. changed_at: when the transaction began that changed a figure, the name or the stage last; no
+-- index has it, so that a count is moved within its page.
 create table counts (
   app_id         text collate "C" not null,
   campaign_id    bigint not null,
@@ -110,6 +171,7 @@ create table counts (
   failed         int not null default 0,
   button_replies bigint not null default 0,
   clicks         bigint not null default 0,
+  changed_at     timestamptz not null default now(),
   primary key (app_id, campaign_id),
   constraint counts_add_up check (
     delivered + pending + failed + queued = total and read <= delivered
@@ -165,6 +227,8 @@ create table texts (
   received_at    timestamptz not null,
   primary key (app_id, channel_number, inbound_id)
 );
+create index texts_by_sender on texts (app_id, sender, received_at);
+create index texts_by_age on texts (app_id, received_at);
 
 -- Receipts (button = '') and button clicks whose message is not known yet.
 create table parked (
@@ -226,6 +290,19 @@ create table clicks (
 );
 create index clicks_by_campaign on clicks (app_id, campaign_id, seq);
 
+-- Aggregates of a campaign's rows, kept until its counts change: as_of is the counts.changed_at that they were made at,
+-- seconds is how long that took. A change of the counts that was not yet seen has another moment, earlier or later.
+create table insights (
+  app_id      text collate "C" not null,
+  campaign_id bigint not null,
+  name        text collate "C" not null,
+  body        jsonb not null,
+  computed_at timestamptz not null default now(),
+  as_of       timestamptz not null,
+  seconds     real not null,
+  primary key (app_id, campaign_id, name)
+);
+
 create table idempotency_keys (
   app_id      text collate "C" not null,
   key         text collate "C" not null,
@@ -267,6 +344,7 @@ create table sendings (
 );
 create index sendings_at_work on sendings (app_id, channel_number, campaign_id)
   where stage in ('scheduled', 'sending', 'cancelled') and ended_at is null;
+create index sendings_paused on sendings (app_id, campaign_id) where stage = 'paused';
 
 -- Every change of a campaign's stage: who, when, and why.
 create table transitions (
@@ -299,6 +377,7 @@ create table handovers (
 );
 create index handovers_by_moment on handovers (app_id, campaign_id, channel_number, status, due_at);
 create index handovers_claimed on handovers (app_id, channel_number) where status = 'claimed';
+create index handovers_unknown on handovers (app_id, campaign_id, seq) where status = 'unknown';
 
 -- Provider ids of a message beside its own: the parts of an SMS in several parts (part from 1), and earlier attempts
 -- (part 0), whose deliveries still count and whose failures do not.
@@ -372,6 +451,7 @@ create table opt_outs (
   evidence     text not null default '',
   opted_out_at timestamptz default now(),
   opted_in_at  timestamptz,
+  taken_back   text not null default '',
   primary key (app_id, kind, recipient)
 );
 
@@ -383,6 +463,7 @@ create table identities (
   learned_at timestamptz not null default now(),
   primary key (app_id, user_id)
 );
+create index identities_by_recipient on identities (app_id, recipient);
 
 -- Audience imports. The file waits in chunks, so that any worker can take it; first_seq is where its messages begin.
 create table imports (
@@ -412,6 +493,7 @@ create table imports (
   primary key (app_id, import_id)
 );
 create index imports_by_campaign on imports (app_id, campaign_id, created_at);
+create index imports_held on imports (app_id, created_at) where state = 'uploading';
 create index imports_waiting on imports (app_id, created_at) where state in ('waiting', 'running');
 
 create table import_chunks (
@@ -433,6 +515,109 @@ create table import_errors (
   primary key (app_id, import_id, n)
 );
 
+-- Addresses of other systems that are told what happens in an app; no events = all of them. The secret signs what goes
+-- there, and the one before it too until old_until. failing_since: no answer has been a success since then.
+create table webhook_endpoints (
+  app_id          text collate "C" not null,
+  endpoint_id     text collate "C" not null,
+  url             text not null,
+  description     text not null default '',
+  events          text[] not null default '{}',
+  secret          bytea not null,
+  old_secret      bytea,
+  old_until       timestamptz,
+  created_at      timestamptz not null default now(),
+  failing_since   timestamptz,
+  disabled_at     timestamptz,
+  disabled_reason text,
+  primary key (app_id, endpoint_id)
+);
+
+-- What endpoints are told: a row for each event and endpoint, its log too. body is signed as it stands here.
+-- status and answer are those of the last attempt; no status = no answer came.
+create table notices (
+  app_id       text collate "C" not null,
+  notice_id    text collate "C" not null,
+  endpoint_id  text collate "C" not null,
+  type         text not null,
+  campaign_id  bigint,
+  body         text not null,
+  state        text collate "C" not null default 'waiting' check (state in ('waiting', 'delivered', 'failed')),
+  created_at   timestamptz not null default now(),
+  due_at       timestamptz default now(),
+  attempts     smallint not null default 0,
+  attempted_at timestamptz,
+  status       int,
+  answer       text not null default '',
+  primary key (app_id, notice_id)
+);
+create index notices_waiting on notices (app_id, endpoint_id, due_at) where state = 'waiting';
+create index notices_by_date on notices (app_id, endpoint_id, created_at desc, notice_id);
+create index notices_by_state on notices (app_id, endpoint_id, state, created_at desc, notice_id);
+
+-- How far the campaigns' figures have been told to endpoints: a cursor of the change feed, and when it was read.
+create table figure_watches (
+  app_id    text collate "C" not null,
+  cursor    text not null,
+  looked_at timestamptz not null default now(),
+  primary key (app_id)
+);
+
+-- The figures that were told last, as a digest: what has not changed is not told again.
+create table told_figures (
+  app_id      text collate "C" not null,
+  campaign_id bigint not null,
+  digest      bytea not null,
+  told_at     timestamptz not null default now(),
+  primary key (app_id, campaign_id)
+);
+create index told_figures_by_age on told_figures (app_id, told_at);
+
+-- The keys, sealed, that numbers are digested with, the newest last: an old one still recognises its digests.
+create table digest_keys (
+  app_id     text collate "C" not null,
+  version    int not null,
+  secret     bytea not null,
+  created_at timestamptz not null default now(),
+  primary key (app_id, version)
+);
+
+-- Campaigns whose recipients are not known any more, or soon will not be. From began_at on nothing changes their figures;
+-- since frozen_at all that is computed of them is kept; next_seq is how far it has come. The figures are those of the
+-- messages that were deleted: with those of the messages that are left they are the campaign's counts, at any moment.
+create table retentions (
+  app_id         text collate "C" not null,
+  campaign_id    bigint not null,
+  mode           text not null check (mode in ('anonymise', 'delete')),
+  began_at       timestamptz not null default now(),
+  frozen_at      timestamptz,
+  next_seq       bigint not null default 0,
+  ended_at       timestamptz,
+  total          int not null default 0,
+  queued         int not null default 0,
+  pending        int not null default 0,
+  delivered      int not null default 0,
+  read           int not null default 0,
+  failed         int not null default 0,
+  unknown        int not null default 0,
+  button_replies bigint not null default 0,
+  clicks         bigint not null default 0,
+  primary key (app_id, campaign_id)
+);
+create index retentions_open on retentions (app_id, campaign_id) where ended_at is null;
+
+-- Who was erased, as a digest, by whom, when, and how many rows of which kind that took.
+create table erasures (
+  app_id     text collate "C" not null,
+  erasure_id uuid not null,
+  digest     text collate "C" not null,
+  asked_as   text not null default '',
+  erased_at  timestamptz not null default now(),
+  touched    jsonb not null,
+  primary key (app_id, erasure_id)
+);
+create index erasures_by_date on erasures (app_id, erased_at desc, erasure_id);
+
 -- Plans are made once for all parameters, so they must suit the largest tenant: as if one app had every row, and a few
 -- campaigns and channels all of an app's. Then only the index on the whole key looks good, however the rows are spread.
 alter table messages alter app_id set (n_distinct = 1), alter campaign_id set (n_distinct = 10),
@@ -449,3 +634,6 @@ alter table attempts alter app_id set (n_distinct = 1), alter campaign_id set (n
 alter table opt_outs alter app_id set (n_distinct = 1), alter kind set (n_distinct = 2);
 alter table import_errors alter app_id set (n_distinct = 1), alter import_id set (n_distinct = 10);
 alter table sendings alter app_id set (n_distinct = 1);
+alter table notices alter app_id set (n_distinct = 1), alter endpoint_id set (n_distinct = 10);
+alter table told_figures alter app_id set (n_distinct = 1);
+alter table retentions alter app_id set (n_distinct = 1);

@@ -61,22 +61,30 @@ set template = %(template)s::jsonb, track_links = %(track_links)s, fallback_chan
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 
 -- name: change_campaign
--- Change what a draft says.
+-- Change what a draft says; the change feed shows its name.
+with touched as (
+  update counts set changed_at = now() where app_id = %(app_id)s and campaign_id = %(campaign_id)s
+)
 update campaigns
 set name = %(name)s, created_by = %(created_by)s, sender_eid = %(sender_eid)s, subject = %(subject)s,
   content = %(content)s
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s
 
 -- name: list_texts
--- A portion of a campaign's messages, with what they are made from.
+-- A portion of a campaign's messages, with what they are made from. For who is anonymous none is made any more.
 select seq, recipient, content, variables
 from messages
 where app_id = %(app_id)s and campaign_id = %(campaign_id)s and seq >= %(from_seq)s
+  and not starts_with(recipient, 'anon')
 order by seq
 limit %(limit)s
 
 -- name: move_sending
--- Bring a campaign to its next stage. What it was sent from before stays unless a home is given.
+-- Bring a campaign to its next stage. What it was sent from before stays unless a home is given. The change feed shows
+-- its stage.
+with touched as (
+  update counts set changed_at = now() where app_id = %(app_id)s and campaign_id = %(campaign_id)s
+)
 update sendings
 set stage = %(stage)s, scheduled_at = %(scheduled_at)s, paused_reason = %(paused_reason)s,
   submitted_as = %(submitted_as)s, approved_as = %(approved_as)s, started_at = %(started_at)s,

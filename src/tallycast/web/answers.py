@@ -35,6 +35,7 @@ from tallycast.web import services
 
 Asked = Request[Any, Any, Any]
 Result = TypeVar("Result")
+Choice = TypeVar("Choice", bound=str)
 MAX_LIMIT = 200
 _INT32 = 2**31 - 1
 _encoder = msgspec.json.Encoder()
@@ -79,7 +80,11 @@ def succeed_raw(
 
 def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None = None) -> ASGIResponse:
     """The same past the framework's response, which is copied for each request: for what is asked most."""
-    body = write_success(_encoder.encode(result), cid_of(request))
+    return succeed_encoded(request, _encoder.encode(result), headers)
+
+
+def succeed_encoded(request: Asked, result: bytes, headers: dict[str, str] | None = None) -> ASGIResponse:
+    body = write_success(result, cid_of(request))
     return ASGIResponse(body=body, media_type="application/json", headers=headers)
 
 
@@ -89,11 +94,16 @@ def write_failure(problem: Problem, cid: str) -> bytes:
 
 def answer_problem(request: Asked, error: Exception) -> Response[bytes]:
     """The one place where an exception becomes an answer."""
-    problem = _translate(request, error) if isinstance(error, HTTPException) else find_problem(error)
+    problem = problem_of(request, error)
     if problem is None:
         raise error  # the edge logs it with its trace and answers 500
     body = write_failure(problem, cid_of(request))
     return Response(body, status_code=problem.status, media_type="application/json", headers=problem.headers)
+
+
+def problem_of(request: Asked, error: Exception) -> Problem | None:
+    """The same for what the framework raises, too."""
+    return _translate(request, error) if isinstance(error, HTTPException) else find_problem(error)
 
 
 def find_problem(error: Exception) -> Problem | None:
@@ -173,11 +183,12 @@ def read_period(query: Query) -> tuple[datetime | None, datetime | None]:
     return first, last
 
 
-def read_choice(query: Query, name: str, choices: tuple[str, ...]) -> str | None:
+def read_choice(query: Query, name: str, choices: tuple[Choice, ...]) -> Choice | None:
     text = _single(query, name)
-    if text is not None and text not in choices:
+    chosen = next((one for one in choices if one == text), None)
+    if text is not None and chosen is None:
         raise BadQuery.of(f"{name} must be {' or '.join(choices)}, not {text[:40]!r}")
-    return text
+    return chosen
 
 
 def read_text(query: Query, name: str) -> str | None:

@@ -62,7 +62,7 @@ Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 class ImportView(msgspec.Struct, rename="camel", omit_defaults=True):
     """How an import goes: rows = accepted + duplicate + optedOut + invalid + landline, at every moment.
 
-    `state`: waiting, running, done, refused (the file's fault, or rows were bad and onError is refuse: nothing was
+    `state`: uploading (a person has yet to say which column is what, on the dashboard), waiting, running, done, refused (the file's fault, or rows were bad and onError is refuse: nothing was
     kept) or failed (not the file's fault). `reason` says why it was refused or failed. `waitingFor`: no worker does it.
     """
 

@@ -6,7 +6,8 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from tallycast.errors import TooManyRequests, Unauthorized
+from tallycast import apps
+from tallycast.errors import NotFound, TooManyRequests, Unauthorized
 from tallycast.web.services import Services
 
 
@@ -16,7 +17,10 @@ def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def actor_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    """Who asks, as it is recorded: the token's id, and its name for people."""
+    """Who asks, as it is recorded: the token's id, and its name for people; in a command's own process its user."""
+    services: Services = connection.app.state["services"]
+    if services.operator is not None:
+        return services.operator
     grant = connection.state["grant"]
     return f"token {grant.token_id}" + (f" ({grant.name})" if grant.name else "")
 
@@ -28,7 +32,12 @@ async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: B
     """
     if connection.scope["method"] == "OPTIONS":  # type: ignore[typeddict-item]
         return
+    if "\0" in connection.scope["path"]:  # no name has it, and PostgreSQL cannot look for it
+        raise NotFound
     services: Services = connection.app.state["services"]
+    if services.operator is not None:
+        await _check_app(services, connection.path_params["appID"])
+        return
     scheme, _, token = _authorization(connection.scope["headers"]).partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
@@ -39,3 +48,10 @@ async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: B
         seconds = services.limiter.wait(f"{grant.app_id} {grant.token_id}")
         if seconds:
             raise TooManyRequests(headers={"Retry-After": str(seconds)})
+
+
+async def _check_app(services: Services, app_id: str) -> None:
+    """NotFound for an app that is not there: a misspelt id must not look like an empty app."""
+    async with services.pool.connection() as connection:
+        if await apps.find_app(connection, app_id) is None:
+            raise NotFound(f"no app {app_id}")

@@ -7,7 +7,6 @@ from litestar import Response, delete, get, patch, post
 
 from tallycast import channels, db
 from tallycast.channels import Channel, ChannelChange, NewChannel
-from tallycast.config import Settings
 from tallycast.errors import BadQuery, NotFound
 from tallycast.idempotency import Answer
 from tallycast.keys import BadKey
@@ -58,10 +57,6 @@ class CreatedChannel(msgspec.Struct, frozen=True):
     webhook_url: str = msgspec.field(name="webhookURL")
 
 
-def _webhook_url(settings: Settings, channel: Channel) -> str:
-    return f"{settings.base_url}/webhooks/{channel.provider}/{channel.channel_id}"
-
-
 def _view(request: Asked, channel: Channel) -> ChannelView:
     try:
         secrets = channel.open_secrets(of(request).cipher)
@@ -74,7 +69,7 @@ def _view(request: Asked, channel: Channel) -> ChannelView:
         channel.phone,
         channel.channel_name,
         channel.source_name,
-        _webhook_url(of(request).settings, channel),
+        channels.webhook_url(of(request).settings.base_url, channel),
         bool(secrets.webhook_secret),
         sorted(secrets.credentials),
         channel.rate_per_second,
@@ -112,7 +107,7 @@ async def create_channel(request: Asked, appID: str) -> Response[bytes]:
     async def work(connection: db.Connection) -> Answer:
         hosts = of(request).settings.private_hosts
         channel = await channels.create(connection, of(request).cipher, appID, new, hosts)
-        url = _webhook_url(of(request).settings, channel)
+        url = channels.webhook_url(of(request).settings.base_url, channel)
         return Answer(201, encode(CreatedChannel(channel.channel_id, url)))
 
     return await create(request, appID, body, work)

@@ -31,11 +31,25 @@ _SECURITY: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-     b"object-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
-]  # fmt: skip
+]
+# No inline script or style anywhere, but for the styles of the API's documentation, which is another's work.
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'%b; img-src 'self' data:; font-src 'self'; "
+    b"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_PAGES = (b"content-security-policy", _POLICY % b"")
+_DOCS = (b"content-security-policy", _POLICY % b" 'unsafe-inline'")
+# The log says of whom a person was erased as little as the database.
+_PERSON = re.compile(r"/(people|opt-outs/[^/]+)/[^/]+")
+# Its rest opens an account, once.
+_SECRET_PATH = "/welcome/"  # noqa: S105 - a path
+# What is below these is for whoever asked: no cache keeps it unless it says so itself.
+_PRIVATE = ("/v1/api/", "/apps/")
 _CORS_METHODS = b"GET, HEAD, POST, PATCH, DELETE, OPTIONS"
-_EXPOSED = b"X-Correlation-ID, Link, Retry-After, Idempotency-Replayed"
+_EXPOSED = (
+    b"X-Correlation-ID, Link, ETag, Retry-After, Idempotency-Replayed, Content-Disposition, X-Total-Rows, "
+    b"Tallycast-Note"
+)
 _FAILURE = b'{"code":6451001,"message":"Bad response from the service","cid":"%s"}'
 
 
@@ -133,8 +147,9 @@ class Exchange:
             ACCESS_LOG.write(f"{method} {self._logged_path()} {status}", self._cid, seconds)
 
     def _logged_path(self) -> str:
-        """The path; as it came where it holds what could write lines of its own into the log."""
-        path = self._path
+        """The path; without secrets and numbers, as it came where it could write lines of its own."""
+        path = _SECRET_PATH + "..." if self._path.startswith(_SECRET_PATH) else self._path
+        path = _PERSON.sub(r"/\1/...", path)
         return path if path.isprintable() else repr(path)
 
     async def receive(self) -> Message:
@@ -150,8 +165,9 @@ class Exchange:
             assert self._start is not None
             self._started = True
             headers: Headers = [*self._start["headers"], *_SECURITY, *self._cors]
+            headers.append(_DOCS if self._path == "/docs" else _PAGES)
             headers.append((b"x-correlation-id", self._cid.encode()))
-            if self._path.startswith("/v1/api/"):
+            if self._path.startswith(_PRIVATE) and not any(name == b"cache-control" for name, _ in headers):
                 headers.append((b"cache-control", b"no-store"))
             if (
                 self._has_unread

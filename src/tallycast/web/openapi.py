@@ -4,7 +4,7 @@ Each route carries a `Doc`; its handler's docstring is the description. Nothing 
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ STATIC = Path(__file__).parent / "static"
 PAGE = STATIC / "docs.html"
 _REF = "#/components/schemas/{name}"
 _JSON = "application/json"
+_FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Doc:
     later: int | None = None  # the same result, while it goes on
     example: Any = None
     content_type: str = _JSON
+    other_types: tuple[str, ...] = ()  # what it may be instead, as the query says
     errors: tuple[type[Problem], ...] = field(default=())
     is_idempotent: bool = False
 
@@ -94,7 +96,7 @@ def describe(app: Litestar, server_url: str) -> dict[str, Any]:
     """The whole document, as JSON values."""
     operations = list(_operations(app))
     kinds = [kind for one in operations for kind in (one.doc.body, one.doc.result) if kind is not None]
-    schemas, components = msgspec.json.schema_components([*kinds, Failure], ref_template=_REF)
+    schemas, components = _name_plainly(*msgspec.json.schema_components([*kinds, Failure], ref_template=_REF))
     by_kind = dict(zip(map(id, kinds), schemas, strict=False))
     paths: dict[str, dict[str, Any]] = {}
     for one in operations:
@@ -120,6 +122,24 @@ def describe(app: Litestar, server_url: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _name_plainly(
+    schemas: Iterable[dict[str, Any]], components: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Types of one name come as `tallycast.insights.ButtonUse`; SDKs' classes are better called InsightsButtonUse."""
+    plain = {
+        name: "".join(p[:1].upper() + p[1:] for p in name.split(".")[1:])
+        for name in components
+        if "." in name
+    }
+    text = msgspec.json.encode([list(schemas), components]).decode()
+    for name, better in plain.items():
+        text = text.replace(f'"{_REF.format(name=name)}"', f'"{_REF.format(name=better)}"')
+    schemas, components = msgspec.json.decode(text)
+    for name, better in plain.items():
+        components[better] = {**components.pop(name), "title": better}
+    return list(schemas), components
 
 
 class Operation(NamedTuple):
@@ -163,14 +183,24 @@ def _write_operation(operation: Operation, schemas: dict[int, Any]) -> dict[str,
         **{str(e.status): _failure(e) for e in errors},
     }
     if doc.body is not None:
-        content: dict[str, Any] = {"schema": schemas[id(doc.body)]}
-        if doc.body_example is not None:
-            content["example"] = doc.body_example
+        example = {} if doc.body_example is None else {"example": doc.body_example}
+        schema = schemas[id(doc.body)]
+        has_lines = _JSON not in doc.body_types and "$ref" in schema
         written["requestBody"] = {
-            "required": not doc.is_body_optional,
-            "content": dict.fromkeys(doc.body_types, content),
+            "required": not (doc.is_body_optional or has_lines),  # of lines there may be none
+            "content": {kind: {"schema": _write_body(kind, schema), **example} for kind in doc.body_types},
         }
     return written
+
+
+def _write_body(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON as it is; a form has one file; a stream has many of what is described, one in each line."""
+    if kind == _FORM:
+        return {"type": "object", "properties": {"file": schema}, "required": ["file"]}
+    if kind == _JSON or "$ref" not in schema:
+        return schema
+    lines = {"type": "string", "format": "binary", "description": "Lines: each is one such object."}
+    return {**lines, "contentMediaType": kind, "contentSchema": schema}
 
 
 def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
@@ -209,7 +239,8 @@ def _success(doc: Doc, schemas: dict[int, Any]) -> dict[str, Any]:
             "headers": {"Location": {"schema": {"type": "string"}}},
         }
     if doc.result is None:
-        answer["content"] = {doc.content_type: {"schema": {"type": "string"}}}
+        kinds = (doc.content_type, *doc.other_types)
+        answer["content"] = {kind: {"schema": {"type": "string"}} for kind in kinds}
         return answer
     properties = {
         "code": {"type": "integer", "const": 200},

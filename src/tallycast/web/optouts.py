@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.response import Stream
 
-from tallycast import db, messages, optouts, recordings
+from tallycast import db, digests, messages, optouts, recordings
 from tallycast.errors import BadQuery, NotFound, UnsupportedMediaType
 from tallycast.idempotency import Answer
 from tallycast.messages import Entry, Line, Rejected
@@ -27,6 +27,7 @@ from tallycast.web.answers import (
     refuse_compressed,
     succeed,
 )
+from tallycast.web.auth import actor_of
 from tallycast.web.openapi import LIMIT, OFFSET, Doc, Parameter
 from tallycast.web.services import of
 from tallycast.web.streams import read_chunks, send_report
@@ -105,7 +106,9 @@ async def list_opt_outs(request: Asked, appID: str) -> Response[bytes]:
             found = await optouts.list_all(connection, appID, kind, limit, offset)
         else:
             address = optouts.address_of(_storable(recipient))
-            found = await optouts.find(connection, appID, kind, address, limit, offset)
+            places = await digests.find_addresses(connection, of(request).cipher, appID, [address])
+            known = [place for _, place in places]
+            found = await optouts.find(connection, appID, kind, known, limit, offset)
     return succeed(request, [_view(one) for one in found])
 
 
@@ -221,8 +224,11 @@ async def remove_opt_out(request: Asked, appID: str, kind: str, recipient: str) 
     if kind not in _ANY:
         raise BadQuery.of(f"kind must be sms, whatsApp or all, not {kind[:40]!r}")
     address = optouts.address_of(_storable(recipient))
-    async with of(request).pool.connection() as connection, connection.transaction():
-        removed = await optouts.remove(connection, appID, msgspec.convert(kind, AnyKind), [address])
+    services = of(request)
+    async with services.pool.connection() as connection, connection.transaction():
+        any_kind = msgspec.convert(kind, AnyKind)
+        why = actor_of(request)
+        removed = await optouts.remove(connection, services.cipher, appID, any_kind, [address], why)
     if not removed:
         raise NotFound(f"{recipient[:40]} is not opted out of {kind}")
     return succeed(request, {"removed": removed})

@@ -16,6 +16,7 @@ _EXAMPLE = {
     "stopWords": ["no more"],
     "startWords": [],
     "staleMinutes": 60,
+    "retention": {"days": 400, "mode": "anonymise"},
 }
 
 
@@ -33,7 +34,8 @@ _EXAMPLE = {
 async def get_policy(request: Asked, appID: str) -> Response[bytes]:
     """`quietHours` are the recipient's local time, null where there are none; `timeZone` is for recipients whose own
     is not known. `stopWords` and `startWords` are known beside the usual ones. `staleMinutes`: how late a schedule may
-    start at most.
+    start at most. `retention`: how many days after its end a campaign's recipients are made anonymous, or deleted; null
+    where they are kept.
     """
     async with of(request).pool.connection() as connection:
         return succeed(request, policies.view(await policies.find_policy(connection, appID)))
@@ -54,7 +56,7 @@ async def get_policy(request: Asked, appID: str) -> Response[bytes]:
     ),
 )
 async def change_policy(request: Asked, appID: str) -> Response[bytes]:
-    """What is left out stays; `quietHours` that are null are removed."""
+    """What is left out stays; `quietHours` and `retention` that are null are removed."""
     change = decode(await read_json(request), PolicyChange)
     async with of(request).pool.connection() as connection, connection.transaction():
         changed = await policies.change_policy(connection, appID, change)

@@ -7,6 +7,7 @@ from litestar import get
 from litestar.response.base import ASGIResponse
 
 from tallycast import reports
+from tallycast.campaigns import parse_id
 from tallycast.errors import BadQuery, NotFound
 from tallycast.reports import Detail, Summary
 from tallycast.web.answers import (
@@ -20,8 +21,10 @@ from tallycast.web.answers import (
     read_text,
     succeed_fast,
 )
+from tallycast.web.notes import explain_absence
 from tallycast.web.openapi import LIMIT, OFFSET, Doc, Parameter
 from tallycast.web.services import of
+from tallycast.web.tags import succeed_tagged
 
 # A report takes milliseconds: a database that hangs is away, and the client is told so.
 _PATIENCE_SECONDS = 10.0
@@ -100,6 +103,9 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
 
     `delivered` includes the messages that were read. `replied` counts each button once per recipient, and every
     click of a link by a person. While there is more, the header `Link` leads to the next page.
+
+    The `ETag` stands for the result: send it back in `If-None-Match`, and the answer is 304, without a body, as long
+    as no figure of the page has changed.
     """
     query = read_query(request)
     limit, offset = read_page(query)
@@ -108,7 +114,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
     async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
         page = await reports.summarize(connection, appID, limit, offset, start_at, end_at, channel_type)
     headers = next_link(request, f"offset={offset + limit}") if page.has_more and limit else None
-    return succeed_fast(request, page.rows, headers)
+    return succeed_tagged(request, page.rows, headers)
 
 
 @get(
@@ -159,5 +165,8 @@ async def get_sent_campaigns_detail(request: Asked, appID: str) -> ASGIResponse:
         raise BadQuery.of("cursor must be one that a Link header gave")
     async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
         page = await reports.detail(connection, appID, history_id, limit, offset, cursor, status)
-    headers = next_link(request, f"cursor={page.next_cursor}") if page.has_more and limit else None
+        campaign_id = parse_id(history_id)
+        headers = {} if page.rows else await explain_absence(connection, appID, campaign_id)
+    if page.has_more and limit:
+        headers = next_link(request, f"cursor={page.next_cursor}")
     return succeed_fast(request, page.rows, headers)

@@ -4,22 +4,26 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from litestar import Litestar, Request
 from psycopg.errors import QueryCanceled
 
-from tallycast import apps, db, idempotency, receipts
+from tallycast import apps, db, held, idempotency, invitations, notices, receipts, sessions
 from tallycast.apps import Tokens
 from tallycast.channels import Channels
 from tallycast.config import URGENT_CONNECTIONS, Settings
+from tallycast.hearings import WRITE_SECONDS
 from tallycast.intake import Intake
 from tallycast.keys import Cipher, load_cipher
 from tallycast.limiter import Limiter
 from tallycast.links import Targets
+from tallycast.signins import SignIns
 from tallycast.spool import Spool
 from tallycast.telemetry import ACCESS_LOG, forget_dead_processes
+from tallycast.watches import Watches
+from tallycast.web.downloads import Slots
 
 log = logging.getLogger("tallycast.services")
 _RECOVER_SECONDS = 0.5
@@ -29,6 +33,10 @@ _TIDY_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Services:
+    """`operator`: the user of a command who has the application in a process of their own; nobody else can ask it, and
+    no token is asked for. None in a server.
+    """
+
     settings: Settings
     url: str
     pool: db.Pool
@@ -39,7 +47,11 @@ class Services:
     targets: Targets
     intake: Intake
     limiter: Limiter | None
+    sign_ins: SignIns
+    watches: Watches
     is_ready: bool = False
+    exports: Slots = field(default_factory=Slots)
+    operator: str | None = None
 
 
 def of(request: Request[Any, Any, Any]) -> Services:
@@ -47,7 +59,7 @@ def of(request: Request[Any, Any, Any]) -> Services:
     return services
 
 
-def make_services(settings: Settings, url: str) -> Services:
+def make_services(settings: Settings, url: str, operator: str | None = None) -> Services:
     pool = db.make_pool(url, settings.database_connections)
     # Receipts and what authenticates them do not queue behind reports.
     urgent = db.make_pool(url, URGENT_CONNECTIONS)
@@ -63,6 +75,9 @@ def make_services(settings: Settings, url: str) -> Services:
         targets=Targets(urgent),
         intake=Intake(urgent, Spool(settings.data_dir)),
         limiter=Limiter(settings.data_dir, settings.rate_limit) if settings.rate_limit else None,
+        sign_ins=SignIns(settings.data_dir),
+        watches=Watches(pool.connection),
+        operator=operator,
     )
 
 
@@ -77,6 +92,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     jobs = [
         asyncio.create_task(db.repeat(services.intake.recover, _RECOVER_SECONDS)),
         asyncio.create_task(db.repeat(services.tokens.write_last_uses, _LAST_USE_SECONDS)),
+        asyncio.create_task(db.repeat(services.intake.hearings.write, WRITE_SECONDS)),
         asyncio.create_task(db.repeat(lambda: _tidy(services), _TIDY_SECONDS)),
     ]
     services.is_ready = True
@@ -84,6 +100,7 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         yield
     finally:
         services.is_ready = False
+        services.watches.close()
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
@@ -103,12 +120,16 @@ async def _preload(services: Services) -> None:
 
 
 async def _tidy(services: Services) -> None:
-    """Match what a dead process left parked, and forget old idempotency keys, app by app."""
+    """Match what a dead process left parked, and forget old idempotency keys, app by app; and who was signed in."""
     async with services.pool.connection() as connection:
+        await sessions.forget_old(connection)
+        await invitations.forget_old(connection)
         for app in await apps.list_apps(connection):
             try:
                 while await receipts.match_leftovers(connection, app.app_id):
                     pass
                 await idempotency.forget_old(connection, app.app_id)
+                await held.forget_old(connection, app.app_id)
+                await notices.forget_old(connection, app.app_id)
             except QueryCanceled as error:  # one app's time-out is not the others'
                 log.warning("tidying took too long: %s", error, extra={"app": app.app_id})

@@ -26,7 +26,6 @@ from tallycast.web.auth import actor_of
 from tallycast.web.openapi import LIMIT, OFFSET, Doc
 from tallycast.web.services import of
 
-_MAX_NOTE = 1000
 _ERRORS: tuple[type[Problem], ...] = (BadQuery, NotFound, Unprocessable, UnsupportedMediaType)
 
 
@@ -150,8 +149,7 @@ async def _act(
         await sendings.find(connection, app_id, campaign_id)
     body = await read_json(request)
     wanted = decode(body or b"{}", kind)
-    if len(wanted.note) > _MAX_NOTE or "\0" in wanted.note:
-        raise BadQuery.of(f"note must be at most {_MAX_NOTE} characters, without NUL")
+    stages.check_note(wanted.note)
     if isinstance(wanted, Objection) and not wanted.note.strip():
         raise BadQuery.of("note must say what is to be changed")
     moment = wanted.scheduled_at if isinstance(wanted, Schedule) else None

@@ -101,9 +101,14 @@ class Webhooks:
         """200 means that every fact of the body is durable. A body, or a part, that is not understood is kept raw."""
         channel, settings = known.channel, self._services.settings
         body = await read_body(hook.receive, hook.headers.get("content-length", ""), settings.max_body_mb)
-        _authenticate(hook, known, settings, body)
+        try:
+            _authenticate(hook, known, settings, body)
+        except Unauthorized:
+            self._services.intake.hearings.note_refusal(channel.app_id, channel.channel_number)
+            raise
         events = PROVIDERS[channel.provider].parse(body, hook.headers.get("content-type", ""))
         events = _add_reference(hook.query, events)
+        self._services.intake.hearings.note(channel.app_id, channel.channel_number, events)
         if events:
             arrival = Arrival(channel.app_id, channel.channel_number, now_ms(), events)
             await self._services.intake.receive(arrival)

@@ -1,0 +1,88 @@
+"""A client for tallycast, and for any server that has CINNOX's reports of sent campaigns."""
+
+from tallycast_client.campaigns import (
+    Campaign,
+    Cause,
+    Channel,
+    Import,
+    Link,
+    Message,
+    Preview,
+    PreviewMessage,
+    Recording,
+    Rejected,
+    Totals,
+)
+from tallycast_client.clients import AsyncClient, Client
+from tallycast_client.errors import (
+    BadRequest,
+    ConnectionFailed,
+    Forbidden,
+    NotFound,
+    ServerFailure,
+    TallycastError,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unprocessable,
+    UnreadableAnswer,
+)
+from tallycast_client.insights import (
+    ButtonUse,
+    ChangedCampaign,
+    Changes,
+    Country,
+    Funnel,
+    Insights,
+    LinkUse,
+    Point,
+    Timeline,
+)
+from tallycast_client.pages import AsyncPages, Pages
+from tallycast_client.reports import Recipient, Sender, SentCampaign
+from tallycast_client.retries import NEVER, Retries
+from tallycast_client.version import __version__
+
+__all__ = [
+    "NEVER",
+    "AsyncClient",
+    "AsyncPages",
+    "BadRequest",
+    "ButtonUse",
+    "Campaign",
+    "Cause",
+    "ChangedCampaign",
+    "Changes",
+    "Channel",
+    "Client",
+    "ConnectionFailed",
+    "Country",
+    "Forbidden",
+    "Funnel",
+    "Import",
+    "Insights",
+    "Link",
+    "LinkUse",
+    "Message",
+    "NotFound",
+    "Pages",
+    "Point",
+    "Preview",
+    "PreviewMessage",
+    "Recipient",
+    "Recording",
+    "Rejected",
+    "Retries",
+    "Sender",
+    "SentCampaign",
+    "ServerFailure",
+    "TallycastError",
+    "Timeline",
+    "TooLarge",
+    "TooManyRequests",
+    "Totals",
+    "Unauthorized",
+    "Unprocessable",
+    "UnreadableAnswer",
+    "__version__",
+]

@@ -1,0 +1,1 @@
+"""Tests of client/. A package, so that its conftest has a name of its own."""
