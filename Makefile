@@ -36,8 +36,8 @@ bench: $(VENV)/bench.stamp ## Measure the figures of bench/README.md (about 20 m
 	$(BIN)/python bench/run.py $(ARGS)
 
 test-clients: $(VENV)/clients.stamp ## Run other languages' clients and a browser against the server
-	$(BIN)/python -m pytest -m clients tests/clients/test_smpp_node.py $(ARGS)
-	$(BIN)/python -m pytest -m clients tests/clients --ignore tests/clients/test_smpp_node.py $(ARGS)
+	$(BIN)/python -m pytest -m clients tests/clients --ignore tests/clients/test_clients.py $(ARGS)
+	$(BIN)/python -m pytest -m clients tests/clients/test_clients.py $(ARGS)
 
 test-browser: $(VENV)/browser.stamp ## The dashboard in Chromium: every page, and what people do there
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
