@@ -1,6 +1,7 @@
 """One PostgreSQL and one server for the whole run; each test has an app of its own, so none sees another's data."""
 
 import json
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from contents import add_app
-from harness import App, Server, run, start_server
+from harness import TALLYCAST, App, Server, run, start_server
 from tallycast import db, embedded, migrations
 
 
@@ -74,3 +75,14 @@ def make_app(client: httpx.Client) -> Callable[[Server], App]:
 def app(server: Server, database_url: str, client: httpx.Client) -> App:
     """An app on the shared server."""
     return add_app(server, database_url, client)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[str]:
+    """A simulator without faults, on a free port; its URL."""
+    command = [*TALLYCAST, "simulate", "--port", "0", "--smpp-port", "0", "--profile", "calm"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[-1]
+        process.terminate()
+        process.stdout.close()

@@ -1,17 +1,16 @@
 """`tallycast campaign`: from the draft to the error log, on the database directly."""
 
-import asyncio
 import getpass
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from contents import in_database
 from tallycast import apps, channels, db, policies, trials
 from tallycast.channels import NewChannel
 from tallycast.cli import main
@@ -19,7 +18,6 @@ from tallycast.keys import load_cipher
 from tallycast.policies import PolicyChange
 from tallycast.templates import Listed, keep
 
-Result = TypeVar("Result")
 ME = f"cli {getpass.getuser()}"
 CSV = "Recipients Number;name\n+85291000000;Mei\n12;Bad\n+85291000001;Ann\n+85291000000;Again\n"
 
@@ -64,14 +62,6 @@ class Desk:
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(query.encode(), {"app_id": self.app_id})
             return cursor.fetchall() if cursor.description else []
-
-
-def in_database(url: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        async with db.connect(url) as connection:
-            return await work(connection)
-
-    return asyncio.run(run())
 
 
 @pytest.fixture

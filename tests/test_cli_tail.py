@@ -20,16 +20,6 @@ RECIPIENTS = 30
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[str]:
-    command = [*TALLYCAST, "simulate", "--port", "0", "--smpp-port", "0", "--profile", "calm"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-        process.terminate()
-        process.stdout.close()
-
-
-@pytest.fixture(scope="module")
 def serving(data_dir: Path) -> Iterator[Server]:
     """A server with a database of its own: its worker may call the simulator, which the shared one may not."""
     started = start_server(data_dir / "tail", "--private-hosts", "127.0.0.1")

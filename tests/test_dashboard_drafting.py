@@ -1,28 +1,26 @@
 """Making, importing, approving, starting and sending a campaign on the dashboard, by its forms alone."""
 
-import asyncio
 import io
 import re
-import subprocess
 import zipfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 
+from contents import in_database
 from dashboard import Browser, House, add_staff, find_pages, make_house
 from filling import fields_of, submit, upload
-from harness import TALLYCAST, App, Server, start_server, wait_for
+from harness import App, Server, start_server, wait_for
 from tallycast import apps, db, embedded, policies, samples
 from tallycast.dashboard import catalogue
 from tallycast.policies import PolicyChange
 from test_dashboard_settings import check_page
 
-Result = TypeVar("Result")
 NASTY = "<script>alert(1)</script>'\"{{ 7 * 7 }}"
 CSV = b"Recipients Number,name,code\n+85291000000,Mei,A1\n+85291000001,Ann,B2\n12,Bob,C3\n"
 
@@ -73,24 +71,6 @@ class Desk:
     def get(self, path: str) -> dict[str, Any]:
         found: dict[str, Any] = self.app.result("GET", f"/campaigns/{path.rpartition('/')[2]}")
         return found
-
-
-def in_database(url: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        async with db.connect(url) as connection:
-            return await work(connection)
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(scope="module")
-def simulator() -> Iterator[str]:
-    command = [*TALLYCAST, "simulate", "--port", "0", "--smpp-port", "0", "--profile", "calm"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-        process.terminate()
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """Who may do what: every route of the route table with every wrong token, and what becomes of tokens."""
 
-import asyncio
 import base64
 import warnings
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psycopg
@@ -16,13 +15,12 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 from psycopg import sql
 
-from contents import rows_of
+from contents import in_database, rows_of
 from harness import App, Server, start_server, wait_for
-from tallycast import apps, db
+from tallycast import apps
 from tallycast.apps import SCOPES
 from tallycast.web.server import ROUTES
 
-Result = TypeVar("Result")
 PREFIX = "/v1/api/apps/{appID}"
 OPTED_OUT = "+85298765439"
 TRIAL = "00000000-0000-4000-8000-000000000001"
@@ -54,14 +52,6 @@ def find_routes() -> Iterator[Route]:
 
 TABLE = sorted(find_routes(), key=str)
 every_route = pytest.mark.parametrize("route", TABLE, ids=str)
-
-
-def in_database(url: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        async with db.connect(url) as connection:
-            return await work(connection)
-
-    return asyncio.run(run())
 
 
 def make_token(url: str, app: App, **fields: Any) -> apps.NewToken:

@@ -1,24 +1,21 @@
 """Campaigns that tallycast sends, over HTTP: a server with its worker, and the simulator as their provider."""
 
-import asyncio
-import subprocess
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
-from harness import TALLYCAST, App, Server, start_server, wait_for
+from contents import in_database
+from harness import App, Server, start_server, wait_for
 from tallycast import apps, db, embedded, policies
 from tallycast.policies import PolicyChange
-
-Result = TypeVar("Result")
 
 EMPTY = {
     "totalRecipients": 0,
@@ -95,16 +92,6 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[str]:
-    command = [*TALLYCAST, "simulate", "--port", "0", "--smpp-port", "0", "--profile", "calm"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[-1]
-        process.terminate()
-        process.stdout.close()
-
-
-@pytest.fixture(scope="module")
 def serving(data_dir: Path) -> Iterator[Server]:
     """A server with a database of its own: its worker may call the simulator, which the shared one may not."""
     started = start_server(data_dir / "sending", "--private-hosts", "127.0.0.1")
@@ -118,14 +105,6 @@ def url(serving: Server) -> Iterator[str]:
     database = embedded.start(serving.data_dir)
     yield database.url
     database.stop()
-
-
-def in_database(url: str, work: Callable[[db.Connection], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        async with db.connect(url) as connection:
-            return await work(connection)
-
-    return asyncio.run(run())
 
 
 async def make_app(connection: db.Connection) -> tuple[str, str]:
