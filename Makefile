@@ -15,7 +15,7 @@ run: $(VENV)/run.stamp ## Start the demo on http://127.0.0.1:8080 (first run ins
 	$(BIN)/tallycast demo --data-dir $(DATA)
 
 test: $(VENV)/dev.stamp ## Run the test suite
-	$(BIN)/python -m pytest -n 2 -m "not clients and not storm and not browser" $(ARGS)
+	$(BIN)/python -m pytest -n 3 -m "not clients and not storm and not browser" $(ARGS)
 
 check: $(VENV)/dev.stamp ## Format check, lint and types
 	$(BIN)/ruff format --check .
