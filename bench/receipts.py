@@ -10,13 +10,13 @@ import psycopg
 from data import DataSet
 
 _PENDING = "accepted_at is not null and delivered_at is null and read_at is null and failed_at is null"
-_FIRST = (
+FIRST = (
     1_790_000_000  # Unix seconds: after the newest campaign, so that no time is earlier than what is known
 )
 PATH = "/webhooks/360dialog/@CHANNEL@"
 
 
-def make_body(message_id: str, status: str, at: int = _FIRST, recipient: str = "85291234567") -> str:
+def make_body(message_id: str, status: str, at: int = FIRST, recipient: str = "85291234567") -> str:
     """One status, in one line."""
     return (
         '{"object":"whatsapp_business_account","entry":[{"id":"101234567890123","changes":[{"value":{'
@@ -62,7 +62,7 @@ def write_replay(
 def _live(ids: list[str]) -> Iterator[tuple[float, str, str]]:
     dice = random.Random(2)
     for n, message_id in enumerate(ids):
-        sent = _FIRST + n / 80
+        sent = FIRST + n / 80
         yield sent, message_id, "sent"
         yield sent + 1 + dice.random() * 9, message_id, "delivered"
         yield sent + 10 + dice.random() * 1800, message_id, "read"

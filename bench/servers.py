@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def tallycast(data_dir: Path, *options: str) -> Iterator[Server]:
+def tallycast(data_dir: Path, *options: str, port: int = 0) -> Iterator[Server]:
     """`tallycast serve` on a data directory, with its defaults but for `options`."""
     command = [*TALLYCAST, "serve", "--data-dir", str(data_dir), *options]
-    with _running("tallycast", command, "/health/ready", 200) as server:
+    with _running("tallycast", command, "/health/ready", 200, port) as server:
         yield server
 
 
@@ -59,7 +60,9 @@ def simulator() -> Iterator[Server]:
 
 
 @contextmanager
-def peer(name: str, url: str = "", app_id: str = "", token: str = "") -> Iterator[Server]:
+def peer(
+    name: str, url: str = "", app_id: str = "", token: str = "", batch: int = 1, port: int = 0
+) -> Iterator[Server]:
     command = [
         sys.executable,
         str(HERE / "peers" / f"{name}.py"),
@@ -69,14 +72,16 @@ def peer(name: str, url: str = "", app_id: str = "", token: str = "") -> Iterato
         app_id,
         "--token",
         token,
+        "--batch",
+        str(batch),
     ]
-    with _running(name, command, "/", 404 if name != "bare" else 200) as server:
+    with _running(name, command, "/", 404 if name != "bare" else 200, port) as server:
         yield server
 
 
 @contextmanager
-def _running(name: str, command: list[str], path: str, status: int) -> Iterator[Server]:
-    port = free_port()
+def _running(name: str, command: list[str], path: str, status: int, port: int = 0) -> Iterator[Server]:
+    port = port or free_port()
     folder = Path(tempfile.mkdtemp(prefix="tallycast-bench-"))
     log = folder / "log"
     environ = {**ENVIRON, "TMPDIR": str(folder)} if name != "tallycast" else ENVIRON
@@ -86,7 +91,7 @@ def _running(name: str, command: list[str], path: str, status: int) -> Iterator[
     try:
         ready = _await_answer(process, log, f"http://127.0.0.1:{port}{path}", status) - began
         yield Server(name, port, process.pid, ready)
-        if process.poll() is not None:
+        if process.poll() not in {None, -signal.SIGKILL}:  # the latter only as we do it
             raise RuntimeError(
                 f"{name} ended by itself with {process.returncode}:\n{log.read_text()[-2000:]}"
             )
@@ -133,3 +138,11 @@ def descendants(pid: int) -> list[int]:
         found.append(one)
         queue += parents.get(one, [])
     return found
+
+
+def kill(server: Server) -> None:
+    """All its processes at once, but not PostgreSQL's."""
+    for pid in descendants(server.pid):
+        with suppress(OSError):
+            if Path("/proc", str(pid), "exe").readlink().name != "postgres":
+                os.kill(pid, signal.SIGKILL)

@@ -1,14 +1,20 @@
-"""Writes docs/cli.md and docs/settings.md from the program itself; with --check only says whether they are current."""
+"""Writes docs/cli.md, docs/settings.md and docs/permissions.md from the program itself; with --check only says whether they are current."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 import click
+from litestar import Litestar
+from litestar.routes import HTTPRoute
 
+from tallycast.apps import SCOPES
 from tallycast.cli import main as tallycast
 from tallycast.config import ENV_PREFIX, Settings, setting_type
+from tallycast.roles import ROLES
+from tallycast.web.server import ROUTES
 
 HERE = Path(__file__).parent
 
@@ -56,7 +62,33 @@ def _default(name: str, default: object) -> str:
     return f"`{default}`" if setting_type(name) is not int else str(default)
 
 
-PAGES = {"cli.md": write_cli, "settings.md": write_settings}
+def write_permissions() -> str:
+    """The routes of the API by scope, and the pages by the least role that opens them, from the server's own table."""
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
+        routes = Litestar(ROUTES, openapi_config=None).routes
+    found: dict[str, list[str]] = {}
+    for route in routes:
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            who = handler.opt.get("scope") or handler.opt.get("role")
+            for method in sorted({str(method) for method in handler.http_methods} - {"OPTIONS", "HEAD"}):
+                path = route.path_format.removeprefix("/v1/api/apps/{appID}")
+                if who:
+                    found.setdefault(who, []).append(f"`{method} {path}`")
+    head = (
+        "# Who may do what\n\nMade from the program by `make docs`. [What each right is for](security.md).\n\n"
+        "## Scopes of tokens\n\nBelow `/v1/api/apps/{appID}`; a token is of one app.\n\n"
+    )
+    scopes = [f"**{one}**: {', '.join(sorted(found[one]))}\n" for one in SCOPES]
+    least = ["anyone", "person", *ROLES]
+    pages = [f"**{one}**: {', '.join(sorted(found[one]))}\n" for one in least]
+    middle = (
+        "\n## Roles of people\n\nThe least role that opens a page. *anyone* is who is not signed in, *person* whoever is. A "
+        "role opens what\nthose before it open; owners are admins everywhere.\n\n"
+    )
+    return head + "\n".join(scopes) + middle + "\n".join(pages)
+
+
+PAGES = {"cli.md": write_cli, "settings.md": write_settings, "permissions.md": write_permissions}
 
 
 def stale() -> list[str]:

@@ -1,6 +1,7 @@
 """One PostgreSQL and one server for the whole run; each test has an app of its own, so none sees another's data."""
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,8 @@ import pytest
 from contents import add_app
 from harness import TALLYCAST, App, Server, run, start_server
 from tallycast import db, embedded, migrations
+
+GIVEN = os.environ.get("TALLYCAST_TEST_DATABASE_URL")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +37,11 @@ def tmp_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def database_url(data_dir: Path) -> Iterator[str]:
-    """A migrated database of this test process."""
+    """A migrated database of this test process, or the given one, as tests/machines gives it."""
+    if GIVEN is not None:
+        migrations.migrate(GIVEN)
+        yield GIVEN
+        return
     server = embedded.start(data_dir)
     migrations.migrate(server.url)
     yield server.url
@@ -48,8 +55,10 @@ async def connection(database_url: str) -> AsyncIterator[db.Connection]:
 
 
 @pytest.fixture(scope="session")
-def server(data_dir: Path, database_url: str) -> Iterator[Server]:  # noqa: ARG001 - joins the running database
-    started = start_server(data_dir, "--cors-origins", "https://app.example.com,http://localhost:5999")
+def server(data_dir: Path, database_url: str) -> Iterator[Server]:
+    storage = [] if GIVEN is None else ["--database-url", database_url]  # else it joins the running database
+    origins = "https://app.example.com,http://localhost:5999"
+    started = start_server(data_dir, "--cors-origins", origins, *storage)
     yield started
     assert started.stop() == 0
 

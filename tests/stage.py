@@ -60,11 +60,14 @@ def signal_all(pids: Iterable[int], number: int) -> None:
 
 
 async def until_blocked(watcher: db.Connection, blocked: db.Connection) -> None:
-    """Wait until a connection waits for another one's lock."""
+    """Wait until a connection waits for another one's lock; behind a pooler, which hides its session, until any does."""
+    query = (
+        b"select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() "
+        b"and (pid = %(pid)s or not exists (select from pg_stat_activity where pid = %(pid)s))"
+    )
 
     async def waits() -> object:
-        query = b"select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'"
-        return await (await watcher.execute(query, [blocked.info.backend_pid])).fetchone()
+        return await (await watcher.execute(query, {"pid": blocked.info.backend_pid})).fetchone()
 
     await until(waits)
 

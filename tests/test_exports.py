@@ -70,7 +70,7 @@ async def write(
     options: Options = Options(),  # noqa: B008 - it does not change
     state: State | None = None,
 ) -> bytes:
-    async with exports.open_snapshot(database_url) as connection:
+    async with exports.open_snapshot(db.connect(database_url)) as connection:
         table = await exports.find_recipients(connection, stage.app_id, campaign_id, state)
         return b"".join([chunk async for chunk in exports.stream(table, file_format, options)])
 
@@ -342,7 +342,7 @@ async def test_states_are_filtered_counted_and_add_up_to_the_summary(
     for state in exports.STATES:
         found = read_csv(await write(database_url, stage, campaign_id, "csv", state=state))
         assert [row["state"] for row in found] == [state]
-        async with exports.open_snapshot(database_url) as snapshot:
+        async with exports.open_snapshot(db.connect(database_url)) as snapshot:
             assert (await exports.find_recipients(snapshot, stage.app_id, campaign_id, state)).total == 1
 
 
@@ -375,7 +375,7 @@ async def test_an_export_shows_one_moment_whatever_comes_meanwhile(
     channel = await stage.add_channel()
     ids = [f"m-{n}" for n in range(1500)]
     campaign_id = await stage.sent(channel, *ids)
-    async with exports.open_snapshot(database_url) as snapshot:
+    async with exports.open_snapshot(db.connect(database_url)) as snapshot:
         table = await exports.find_recipients(snapshot, stage.app_id, campaign_id)
         chunks = exports.stream(table, "csv", Options())
         data = await anext(chunks) + await anext(chunks)
@@ -387,7 +387,7 @@ async def test_an_export_shows_one_moment_whatever_comes_meanwhile(
 async def test_the_change_feed_does_not_wait_for_an_export(
     connection: db.Connection, database_url: str
 ) -> None:
-    async with exports.open_snapshot(database_url) as snapshot:
+    async with exports.open_snapshot(db.connect(database_url)) as snapshot:
         began = (await db.fetch_rows(snapshot, b"select now()", {}))[0][0]
         horizon, _ = await db.find_horizon(connection)
         assert horizon > began
@@ -416,7 +416,7 @@ async def test_the_summaries_of_a_period_are_those_of_the_report(
         for day in range(1, 6)
     ]
     await stage.apply(channel, says("m-3", "read", 0))
-    async with exports.open_snapshot(database_url) as snapshot:
+    async with exports.open_snapshot(db.connect(database_url)) as snapshot:
         period = (datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 5, tzinfo=UTC))
         table = await exports.find_campaigns(snapshot, stage.app_id, *period)
         data = b"".join([chunk async for chunk in exports.stream(table, "csv", Options())])
@@ -458,7 +458,7 @@ async def test_memory_does_not_grow_with_the_rows(connection: db.Connection, dat
         await write(database_url, stage, campaign_id, file_format, state="failed")  # what it needs at all
         before = highest = memory()
         size = 0
-        async with exports.open_snapshot(database_url) as snapshot:
+        async with exports.open_snapshot(db.connect(database_url)) as snapshot:
             table = await exports.find_recipients(snapshot, stage.app_id, campaign_id)
             async for chunk in exports.stream(table, file_format, Options()):
                 size += len(chunk)

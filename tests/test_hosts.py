@@ -1,7 +1,10 @@
 """Which hosts tallycast calls: by what an address says, and by where a name leads at the moment of the call."""
 
+import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -9,8 +12,9 @@ from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallycast import calls
-from tallycast.hosts import BadTarget, check_target
+from stage import until
+from tallycast import calls, lines
+from tallycast.hosts import BadTarget, check_target, find_address
 
 PUBLIC = ["https://waba-v2.360dialog.io", "https://gw.example.com:8443/v2/", "https://8.8.8.8", "https://[2606:4700::1111]", "https://[64:ff9b::808:808]",
           "smsc.example.com", "smsc.example.com:2775", "8.8.8.8:2775", "https://EXAMPLE.com./x"]  # fmt: skip
@@ -109,3 +113,55 @@ async def test_a_client_reaches_a_private_address_only_if_it_is_listed(
         else:
             with pytest.raises(aiohttp.ClientConnectorError, match="is not a public host"):
                 await client.get(f"http://{host}:{port}/")
+
+
+@pytest.mark.anyio
+async def test_a_name_gives_an_address_that_is_public_or_listed() -> None:
+    assert await find_address("8.8.8.8", 2775, ()) == "8.8.8.8"
+    for listed in ("localhost", "LOCALHOST:2775"):
+        assert await find_address("localhost", 2775, (listed,)) in {"127.0.0.1", "::1"}
+    assert await find_address("127.0.0.1", 2775, ("127.0.0.1:2775",)) == "127.0.0.1"
+    for others in ((), ("localhost:2776",), ("example.com",)):
+        with pytest.raises(BadTarget, match="localhost is not a public host: list it in private-hosts"):
+            await find_address("localhost", 2775, others)
+
+
+@pytest.mark.anyio
+async def test_a_name_that_leads_to_a_private_address_is_not_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An SMSC's name is in somebody's hands: it may lead to what only this machine can reach."""
+    heard: list[int] = []
+
+    async def hear(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(1)
+        writer.close()
+
+    server = await asyncio.start_server(hear, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+
+    async def resolve(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", resolve)
+    account = {"host": "smsc.example.com", "port": str(port), "systemID": "t", "password": "p"}
+
+    async def ignore(_: list[Any]) -> None:
+        return None
+
+    async def reason(private_hosts: tuple[str, ...], reached: int) -> str:
+        line = lines.SmppLine(account, private_hosts, ignore)
+
+        async def told() -> object:
+            return line._refusal or len(heard) > reached  # noqa: SLF001 - what senders are told
+
+        await until(told)
+        await line.close()
+        return line._refusal.title if line._refusal else ""  # noqa: SLF001 - the same
+
+    assert "smsc.example.com is not a public host" in await reason((), 0)
+    assert heard == []
+    await reason(("smsc.example.com",), 0)
+    assert heard == [1]
+    server.close()
+    await server.wait_closed()

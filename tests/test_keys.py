@@ -10,12 +10,12 @@ import pytest
 from stage import make_stage
 from tallycast import channels, db
 from tallycast.channels import NewChannel
-from tallycast.keys import BadKey, Cipher, load_cipher
+from tallycast.keys import BadKey, Cipher, KeyFile, load_cipher, make_key
 
 OTHER_KEY = "another key: set TALLYCAST_ENCRYPTION_KEY, or put back the secret.key file"
 
 
-def make_key(data_dir: str) -> bytes:
+def read_key(data_dir: str) -> bytes:
     load_cipher(None, Path(data_dir))
     return (Path(data_dir) / "secret.key").read_bytes()
 
@@ -32,7 +32,7 @@ def test_the_key_file_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path
 
 def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
-        keys = pool.map(make_key, [str(tmp_path)] * 8, chunksize=1)
+        keys = pool.map(read_key, [str(tmp_path)] * 8, chunksize=1)
     assert len(set(keys)) == 1
 
 
@@ -88,3 +88,54 @@ async def test_a_secret_that_is_moved_to_another_channels_row_does_not_open(
     moved = await channels.find(connection, stage.app_id, other.channel_id)
     with pytest.raises(BadKey, match=OTHER_KEY):
         moved.open_secrets(cipher)
+
+
+def test_of_several_keys_the_first_seals_and_all_open() -> None:
+    one, two = bytes(32), bytes([2] * 32)
+    texts = [base64.b64encode(key).decode() for key in (two, one)]
+    both = load_cipher(f"{texts[0]}, {texts[1]}", Path("/nowhere"))
+    assert both.open(Cipher(one).seal(b"secret", "here"), "here") == b"secret"
+    assert Cipher(two).open(both.seal(b"secret", "here"), "here") == b"secret"
+    with pytest.raises(BadKey, match=OTHER_KEY):
+        Cipher(one).open(both.seal(b"secret", "here"), "here")
+
+
+def test_what_is_sealed_names_its_key_and_what_names_none_is_tried_with_all() -> None:
+    one, two = Cipher(bytes(32)), Cipher(bytes([2] * 32))
+    sealed = one.seal(b"secret", "here")
+    assert sealed[:5] == b"\x02" + one.keys[0].key_id
+    both = Cipher(bytes([2] * 32), bytes(32))
+    nameless = b"\x01" + sealed[5:]
+    assert (both.open(sealed, "here"), both.open(nameless, "here")) == (b"secret", b"secret")
+    assert [both.is_current(text) for text in (sealed, nameless)] == [False, False]
+    assert two.find_key(nameless, "here") is None
+    assert both.find_key(nameless, "here") == one.keys[0]
+    assert [repr(key) for key in one.keys] == ["Key(ab7c6d62)"]
+
+
+def test_a_running_process_takes_up_a_changed_key_file_before_it_seals_and_when_it_meets_another_key(
+    tmp_path: Path,
+) -> None:
+    running, file = load_cipher(None, tmp_path), KeyFile(tmp_path)
+    [first], second = file.read(), make_key()
+    file.write([second, first])
+    changed = load_cipher(None, tmp_path)
+    assert running.open(changed.seal(b"secret", "here"), "here") == b"secret"
+    third = make_key()
+    file.write([third, second, first])
+    assert Cipher(third.secret).open(running.seal(b"secret", "here"), "here") == b"secret"
+    file.write([second, third._replace(is_next=True)])
+    assert Cipher(second.secret).open(running.seal(b"secret", "here"), "here") == b"secret"
+    assert running.keys == [second, third._replace(is_next=True)]
+
+
+@pytest.mark.parametrize("text", [None, "", "not a key", "next"])
+def test_a_key_file_that_cannot_be_read_leaves_a_running_process_its_keys(
+    text: str | None, tmp_path: Path
+) -> None:
+    running = load_cipher(None, tmp_path)
+    sealed = running.seal(b"secret", "here")
+    path = tmp_path / "secret.key"
+    path.unlink() if text is None else path.write_text(text)
+    assert running.open(running.seal(b"again", "here"), "here") == b"again"
+    assert running.open(sealed, "here") == b"secret"

@@ -22,6 +22,7 @@ from tallycast import (
     people,
     retries,
 )
+from tallycast.administrations import By
 from tallycast.audience import Upload
 from tallycast.candidates import Mapping
 from tallycast.channels import Channel, NewChannel
@@ -74,7 +75,7 @@ def find_everywhere(database_url: str, app_id: str, needle: str) -> list[str]:
 
 async def erase(stage: Stage, number: str = ADA, *, opt_out: bool = True) -> people.Erasure:
     return await people.erase(
-        stage.connection, CIPHER, stage.app_id, number, "token t (desk)", opt_out=opt_out
+        stage.connection, CIPHER, stage.app_id, number, By("token t (desk)"), opt_out=opt_out
     )
 
 

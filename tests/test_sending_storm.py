@@ -61,15 +61,15 @@ def simulator(tmp_path: Path, client: httpx.Client) -> Iterator[Simulator]:
     assert process.wait(30) == 0
 
 
-def add_channels(app: App, simulator: Simulator) -> dict[str, str]:
-    """One channel of each provider, with its receipts pointed here; their ids."""
-    url = simulator.url
+def add_channels(app: App, simulator: Simulator, url: str = "", smpp_port: int = 0) -> dict[str, str]:
+    """One channel of each provider, with its receipts pointed here; their ids. `url`, `smpp_port`: the way there."""
+    url, smpp_port = url or simulator.url, smpp_port or simulator.smpp_port
     credentials = {
         "360dialog": {"baseURL": url, "apiKey": "k360"},
         "meta": {"baseURL": url, "accessToken": "t", "phoneNumberID": "1001", "wabaID": "1",
                  "appSecret": "s", "verifyToken": "v"},
         "twilio": {"baseURL": url, "accountSID": "AC1", "authToken": "a"},
-        "smpp": {"host": "127.0.0.1", "port": str(simulator.smpp_port), "systemID": "tc", "password": "pw",
+        "smpp": {"host": "127.0.0.1", "port": str(smpp_port), "systemID": "tc", "password": "pw",
                  "window": "50"},
     }  # fmt: skip
     ids = {}

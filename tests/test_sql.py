@@ -19,7 +19,7 @@ SOURCE = Path(tallycast.__file__).parent
 DOMAINS = sorted(path.stem for path in (SOURCE / "sql").glob("*.sql") if path.stem != "schema")
 QUERIES = [(domain, name) for domain in DOMAINS for name in load(domain)]
 # Read across tenants: who they are, and the people who work with them.
-DIRECTORY = {"apps", "staff", "staff_roles", "staff_sessions", "staff_links"}
+DIRECTORY = {"apps", "staff", "staff_roles", "staff_sessions", "staff_links", "keyholders"}
 # Conditions that are not on a tenant's rows: an insert names its rows itself.
 WRITES = re.compile(r"insert\s+into\s+(\w+)\s+(?:as\s+\w+\s+)?\(\s*(\w+)")
 CATALOGS = {
@@ -154,7 +154,7 @@ async def test_app_id_is_the_first_column_of_every_index_of_every_tenants_table(
         {},
     )
     tenants = tenant_tables(database_url)
-    assert len(tenants) == 32
+    assert len(tenants) == 33
     assert {table for table, _, _ in rows} == tenants | DIRECTORY | {"migrations"}
     assert [index for table, index, first in rows if table in tenants and first != "app_id"] == []
 

@@ -23,7 +23,7 @@ class Answer(msgspec.Struct):
     cid: str
 
 
-def _summary(row: Row) -> Summary:
+def summarize(row: Row) -> Summary:
     number, sent_at, name, kind, created_by, phone, channel_name, source_name, sender_eid, subject = row[:10]
     date = write_moment(sent_at)
     if kind == "sms":
@@ -50,7 +50,7 @@ class App:
         async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:
             await cursor.execute(_QUERY, params)
             rows = await cursor.fetchall()
-        body = _encode(Answer(200, [_summary(row) for row in rows[:limit]], "0"))
+        body = _encode(Answer(200, [summarize(row) for row in rows[:limit]], "0"))
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -23,6 +23,7 @@ def serve(make_app: Callable[[argparse.Namespace], Any]) -> None:
     parser.add_argument("--url", default="")
     parser.add_argument("--app", default="")
     parser.add_argument("--token", default="")
+    parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args()
     # tallycast's metrics are shared by its processes through files: what has its edge has the same cost.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="tallycast-bench-metrics-")

@@ -29,7 +29,12 @@ async def open_local(settings: Settings, url: str, operator: str) -> AsyncIterat
     Every request may do everything in every app; what it does is recorded as done by `operator`.
     """
     settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)
-    limits: dict[str, Any] = {"database_connections": _CONNECTIONS, "rate_limit": 0, **_LARGEST_MB}
+    limits: dict[str, Any] = {
+        "database_connections": _CONNECTIONS,
+        "rate_limit": 0,
+        "replica_url": None,
+        **_LARGEST_MB,
+    }
     services = make_services(replace(settings, **limits), url, operator)
     app = make_local_app(services)
     await services.pool.open(wait=True, timeout=30)

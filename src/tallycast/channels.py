@@ -122,11 +122,12 @@ class Channel(msgspec.Struct, frozen=True):
         if self.secrets is None:
             return Secrets()
         return msgspec.json.decode(
-            cipher.open(self.secrets, _context(self.app_id, self.channel_id)), type=Secrets
+            cipher.open(self.secrets, place_of(self.app_id, self.channel_id)), type=Secrets
         )
 
 
-def _context(app_id: str, channel_id: str) -> str:
+def place_of(app_id: str, channel_id: str) -> str:
+    """Where a channel's secrets are sealed for."""
     return f"channel {app_id} {channel_id}"
 
 
@@ -220,7 +221,7 @@ def _check_texts(texts: dict[str, str | None]) -> None:
 def _seal(cipher: Cipher, app_id: str, channel_id: str, secrets: Secrets) -> bytes | None:
     if secrets == Secrets():
         return None
-    return cipher.seal(msgspec.json.encode(secrets), _context(app_id, channel_id))
+    return cipher.seal(msgspec.json.encode(secrets), place_of(app_id, channel_id))
 
 
 async def create(

@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 import tallycast
-from tallycast import apps, audit, databases, db, embedded, migrations
+from tallycast import administrations, apps, audit, databases, db, embedded, migrations
+from tallycast.administrations import By
 from tallycast.commands import (
     Commands,
     all_settings,
+    name_operator,
     print_rows,
     stored,
     with_app,
@@ -31,6 +33,8 @@ _ELSEWHERE = {
     "completion": "cli_completion:completion",
     "doctor": "cli_doctor:doctor",
     "export": "cli_exports:export",
+    "keys": "cli_keys:keys",
+    "log": "cli_log:log",
     "mcp": "cli_mcp:mcp",
     "opt-outs": "cli_consent:opt_outs",
     "people": "cli_people:people",
@@ -38,6 +42,7 @@ _ELSEWHERE = {
     "receipts": "cli_receipts:receipts",
     "report": "cli_reports:report",
     "simulate": "cli_simulate:simulate",
+    "spool": "cli_spool:spool",
     "staff": "cli_staff:staff",
     "tail": "cli_tail:tail",
     "webhooks": "cli_webhooks:webhooks",
@@ -169,7 +174,12 @@ def create_token(
     expires_at = parse_moment(expires, "--expires") if expires else None
 
     async def work(connection: db.Connection) -> apps.NewToken:
-        return await apps.create_token(connection, app_id, scopes or apps.SCOPES, name, expires_at)
+        async with connection.transaction():
+            made = await apps.create_token(connection, app_id, scopes or apps.SCOPES, name, expires_at)
+            said = {"name": name, "scopes": made.token.scopes, "expiresAt": expires_at}
+            by, token_id = By(name_operator()), made.token.token_id
+            await administrations.note(connection, app_id, by, "token.created", token_id, **said)
+            return made
 
     made = with_database(settings, work)
     if as_json:
@@ -198,7 +208,13 @@ def list_tokens(settings: Settings, app_id: str, as_json: bool) -> None:
 @stored
 def revoke_token(settings: Settings, app_id: str, token_id: str) -> None:
     """Revoke a token by its tokenID; running servers refuse it within five seconds."""
-    with_database(settings, lambda connection: apps.revoke_token(connection, app_id, token_id))
+
+    async def work(connection: db.Connection) -> None:
+        async with connection.transaction():
+            await apps.revoke_token(connection, app_id, token_id)
+            await administrations.note(connection, app_id, By(name_operator()), "token.revoked", token_id)
+
+    with_database(settings, work)
     click.echo(f"revoked {token_id}")
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from tallycast import apps, db
-from tallycast.commands import print_rows, stored, with_database, write_optional
+from tallycast import administrations, apps, db
+from tallycast.administrations import By
+from tallycast.commands import name_operator, print_rows, stored, with_database, write_optional
 from tallycast.config import Settings
 from tallycast.errors import BadQuery
 from tallycast.ways import Way, asks
@@ -34,7 +35,18 @@ def create_app(settings: Settings, name: str, app_id: str | None, as_json: bool)
     async def work(connection: db.Connection) -> tuple[str, str]:
         async with connection.transaction():
             made = await apps.create_app(connection, name, app_id)
-            return made.app_id, (await apps.create_token(connection, made.app_id, name="first")).plain
+            first = await apps.create_token(connection, made.app_id, name="first")
+            by = By(name_operator())
+            await administrations.note(
+                connection,
+                made.app_id,
+                by,
+                "app.created",
+                made.app_id,
+                name=name,
+                tokenID=first.token.token_id,
+            )
+            return made.app_id, first.plain
 
     made_id, token = with_database(settings, work)
     if as_json:

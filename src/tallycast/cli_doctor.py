@@ -12,10 +12,10 @@ from psycopg import OperationalError
 
 from tallycast import databases, embedded
 from tallycast.api import Api, Refused
-from tallycast.commands import write_json
+from tallycast.commands import name_operator, write_json
 from tallycast.config import BadSetting, Settings
 from tallycast.findings import Finding, check_app
-from tallycast.ways import Way, asks, name_operator
+from tallycast.ways import Way, asks
 
 _STYLES = {"well": "green", "mend": "red", "unknown": "yellow", "away": "red"}
 

@@ -2,9 +2,10 @@
 
 import click
 
-from tallycast import db, digests
+from tallycast import administrations, db, digests
+from tallycast.administrations import By
 from tallycast.api import below
-from tallycast.commands import COUNT, print_rows, stored, with_app, write_json
+from tallycast.commands import COUNT, name_operator, print_rows, stored, with_app, write_json
 from tallycast.config import Settings
 from tallycast.keys import load_cipher
 from tallycast.ways import Way, asks
@@ -65,6 +66,10 @@ def renew_key(settings: Settings, app_id: str) -> None:
 
     async def work(connection: db.Connection) -> int:
         cipher = load_cipher(settings.encryption_key, settings.data_dir)
-        return (await digests.renew_key(connection, cipher, app_id)).version
+        async with connection.transaction():
+            version = (await digests.renew_key(connection, cipher, app_id)).version
+            by = By(name_operator())
+            await administrations.note(connection, app_id, by, "digestKey.renewed", f"anon{version}")
+            return version
 
     click.echo(f"digests begin with anon{with_app(settings, app_id, work)}- from now on")

@@ -5,9 +5,18 @@ import sys
 
 import click
 
-from tallycast import db, invitations, passwords, sessions
+from tallycast import administrations, db, invitations, passwords, sessions
 from tallycast import staff as people
-from tallycast.commands import linking, print_rows, stored, with_app, with_database, write_optional
+from tallycast.administrations import HOUSE, Action, By
+from tallycast.commands import (
+    linking,
+    name_operator,
+    print_rows,
+    stored,
+    with_app,
+    with_database,
+    write_optional,
+)
 from tallycast.config import Settings
 from tallycast.errors import BadQuery
 from tallycast.roles import ROLES, Role
@@ -54,14 +63,25 @@ def create(
         hashed = None if password is None else await passwords.hash_password(password)
         async with connection.transaction():
             made = await people.create(connection, email, name, eid, is_owner=is_owner)
+            await _note(connection, "staff.created", made.email, isOwner=is_owner)
             if app_id is not None:
-                await people.set_role(connection, app_id, made.staff_id, role or "viewer")
+                await _set_role(connection, app_id, made, role or "viewer")
             if hashed is not None:
                 await people.set_password(connection, made.staff_id, hashed)
                 return f"created {made.email}"
             return _tell_link(settings, await invitations.invite(connection, made.staff_id))
 
     click.echo(with_database(settings, work))
+
+
+async def _note(connection: db.Connection, action: Action, email: str, /, **details: object) -> None:
+    await administrations.note(connection, HOUSE, By(name_operator()), action, email, **details)
+
+
+async def _set_role(connection: db.Connection, app_id: str, known: people.Staff, role: Role | None) -> None:
+    await people.set_role(connection, app_id, known.staff_id, role)
+    by = By(name_operator())
+    await administrations.note(connection, app_id, by, "staff.roleChanged", known.email, role=role)
 
 
 def _read_password() -> str:
@@ -112,7 +132,10 @@ def disable(settings: Settings, who: str) -> None:
     """Let somebody sign in no more, and sign them out everywhere at once."""
 
     async def work(connection: db.Connection) -> None:
-        await people.disable(connection, (await people.find(connection, who)).staff_id)
+        async with connection.transaction():
+            known = await people.find(connection, who)
+            await people.disable(connection, known.staff_id)
+            await _note(connection, "staff.disabled", known.email)
 
     with_database(settings, work)
     click.echo(f"disabled {who}")
@@ -125,7 +148,10 @@ def enable(settings: Settings, who: str) -> None:
     """Let somebody sign in again."""
 
     async def work(connection: db.Connection) -> None:
-        await people.enable(connection, (await people.find(connection, who)).staff_id)
+        async with connection.transaction():
+            known = await people.find(connection, who)
+            await people.enable(connection, known.staff_id)
+            await _note(connection, "staff.enabled", known.email)
 
     with_database(settings, work)
     click.echo(f"enabled {who}")
@@ -152,8 +178,9 @@ def set_role(
         async with connection.transaction():
             if is_owner is not None:
                 await people.set_owner(connection, known.staff_id, is_owner)
+                await _note(connection, "staff.ownerChanged", known.email, isOwner=is_owner)
             if app_id is not None:
-                await people.set_role(connection, app_id, known.staff_id, wanted)
+                await _set_role(connection, app_id, known, wanted)
 
     with_database(settings, work)
     click.echo(f"changed {who}")
@@ -169,9 +196,13 @@ def set_password(settings: Settings, who: str, by_link: bool) -> None:
 
     async def work(connection: db.Connection) -> str:
         known = await people.find(connection, who)
-        if password is None:
-            return _tell_link(settings, await invitations.invite(connection, known.staff_id))
-        await people.set_password(connection, known.staff_id, await passwords.hash_password(password))
+        hashed = None if password is None else await passwords.hash_password(password)
+        async with connection.transaction():
+            if hashed is None:
+                await _note(connection, "staff.invited", known.email)
+                return _tell_link(settings, await invitations.invite(connection, known.staff_id))
+            await people.set_password(connection, known.staff_id, hashed)
+            await _note(connection, "staff.passwordChanged", known.email)
         return f"changed {known.email}"
 
     click.echo(with_database(settings, work))
@@ -185,7 +216,10 @@ def revoke_sessions(settings: Settings, who: str, as_json: bool) -> None:
     """Sign somebody out everywhere at once."""
 
     async def work(connection: db.Connection) -> int:
-        return await sessions.end_all(connection, (await people.find(connection, who)).staff_id)
+        async with connection.transaction():
+            known = await people.find(connection, who)
+            await _note(connection, "staff.signedOut", known.email)
+            return await sessions.end_all(connection, known.staff_id)
 
     ended = with_database(settings, work)
     click.echo(json.dumps({"ended": ended}) if as_json else f"ended {ended} sessions of {who}")

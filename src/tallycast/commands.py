@@ -1,6 +1,7 @@
 """What all commands share: settings as options, a connection to the migrated database, and tables."""
 
 import asyncio
+import getpass
 import importlib
 import json
 import sys
@@ -162,6 +163,11 @@ def with_app(settings: Settings, app_id: str, work: Callable[[db.Connection], Aw
         return await work(connection)
 
     return with_database(settings, checked)
+
+
+def name_operator() -> str:
+    """How what a command does on this machine is recorded."""
+    return f"cli {getpass.getuser()}"
 
 
 def read_secret(name: str, text: str | None) -> str | None:

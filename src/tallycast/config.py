@@ -45,9 +45,15 @@ class Settings:
     database_connections: int = _setting(
         8, "database connections of one server process, besides three for receipts and up to four for exports"
     )
+    replica_url: str | None = _setting(
+        None,
+        "a streaming replica of the database that answers reports and exports, as long as it is level with the primary",
+        secret=True,
+    )
     encryption_key: str | None = _setting(
         None,
-        "32 random bytes in base64 that encrypt channel secrets; without it a key file is made in the data directory",
+        "32 random bytes in base64 that encrypt channel secrets; several, separated by commas, all open and the first one "
+        "seals; without it a key file is made in the data directory",
         secret=True,
     )
     public_url: str | None = _setting(
@@ -104,7 +110,7 @@ class Settings:
     @property
     def local_url(self) -> str:
         """How this machine reaches the server; a listener on every address is named by the machine's own."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - compared, not bound  # nosec B104 - compared, not bound
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 

@@ -40,20 +40,30 @@ AWAY = (
 
 # Every query reaches its rows through an index, whatever its parameters and however young the table's statistics:
 # one plan for all saves planning each time, and a plan that was made for an empty table must not scan a full one.
-_SESSION = (
-    b"set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; "
-    b"set enable_hashjoin = off; "
-    b"set enable_mergejoin = off; set jit = off; set timezone = 'UTC'; set statement_timeout = '60s'; "
-    b"set default_transaction_isolation = 'read committed'; set application_name = 'tallycast'"
-)
+SETTINGS = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "timezone": "UTC",
+    "statement_timeout": "60s",
+    "default_transaction_isolation": "read committed",
+}
+_SESSION = "".join(f"set {name} = '{value}'; " for name, value in SETTINGS.items()).encode()
+_SESSION += b"set application_name = 'tallycast'"
 
 
 # Asked apart from its use: PostgreSQL checks the right before it runs a statement, and an error ends a transaction.
-_MAY_IDENTIFY = (
-    b"select has_function_privilege('pg_control_system()', 'execute') "
-    b"and has_function_privilege('pg_control_checkpoint()', 'execute')"
-)
-_IDENTITY = b"select system_identifier, timeline_id from pg_control_system(), pg_control_checkpoint()"
+_MAY_IDENTIFY = b"select has_function_privilege('pg_control_system()', 'execute')"
+# Of the log that is written now: the control file learns of a new timeline at the first checkpoint after a promotion,
+# which may be minutes later. A server that only recovers has none.
+_IDENTITY = b"""
+select system_identifier, case when pg_is_in_recovery() then '' else
+  ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int::text end
+from pg_control_system()
+"""
 
 # Autovacuum and the like change no row of ours, and would hold the moment back; nor do exports, which may take long.
 _HORIZON = (
@@ -72,8 +82,22 @@ _REACHING: dict[str, Any] = {
 }
 
 
-async def _configure(connection: Connection) -> None:
+async def _configure(connection: Connection) -> bool:
+    """Whether a pooler such as PgBouncer stands between: it gives its clients other numbers than sessions have.
+
+    It may give each transaction another session, which knows no statement that was prepared in one before. What is set
+    here then stays with one session of many, which does no harm: `migrations` made it the role's own default.
+    """
+    ((number,),) = await fetch_rows(connection, b"select pg_backend_pid()", {})
+    is_pooled: bool = number != connection.info.backend_pid
+    if is_pooled:
+        connection.prepare_threshold = None
     await connection.execute(_SESSION)
+    return is_pooled
+
+
+async def _prepare(connection: Connection) -> None:
+    await _configure(connection)
 
 
 def make_pool(url: str, size: int) -> Pool:
@@ -85,17 +109,20 @@ def make_pool(url: str, size: int) -> Pool:
         timeout=2.0,
         reconnect_timeout=5.0,
         kwargs={"autocommit": True, **_REACHING},
-        configure=_configure,
+        configure=_prepare,
         open=False,
     )
 
 
 @asynccontextmanager
 async def connect(url: str) -> "AsyncIterator[Connection]":
-    """One connection of its own, for commands, with the pool's settings but for the statement time-out."""
+    """One connection of its own, for commands, with the pool's settings but for the statement time-out.
+
+    Behind a pooler that stays as well: without it a session would be handed on to others.
+    """
     async with await psycopg.AsyncConnection.connect(url, autocommit=True, **_REACHING) as connection:
-        await _configure(connection)
-        await connection.execute(b"set statement_timeout = 0")
+        if not await _configure(connection):
+            await connection.execute(b"set statement_timeout = 0")
         yield connection
 
 

@@ -41,7 +41,7 @@ def is_digest(recipient: str) -> bool:
 async def find_keys(connection: db.Connection, cipher: Cipher, app_id: str) -> list[Key]:
     """The newest first; none where nobody was made anonymous yet. BadKey."""
     rows = await db.fetch_rows(connection, _SQL["list_keys"], {"app_id": app_id})
-    return [Key(version, cipher.open(sealed, _context(app_id, version))) for version, sealed in rows]
+    return [Key(version, cipher.open(sealed, place_of(app_id, version))) for version, sealed in rows]
 
 
 async def take_key(connection: db.Connection, cipher: Cipher, app_id: str) -> Key:
@@ -57,13 +57,14 @@ async def renew_key(connection: db.Connection, cipher: Cipher, app_id: str) -> K
 
 
 async def _add_key(connection: db.Connection, cipher: Cipher, app_id: str, version: int) -> Key:
-    sealed = cipher.seal(os.urandom(_SECRET_BYTES), _context(app_id, version))
+    sealed = cipher.seal(os.urandom(_SECRET_BYTES), place_of(app_id, version))
     params = {"app_id": app_id, "version": version, "secret": sealed}
     await db.execute(connection, _SQL["add_key"], params)  # another process may have been quicker
     return (await find_keys(connection, cipher, app_id))[0]
 
 
-def _context(app_id: str, version: int) -> str:
+def place_of(app_id: str, version: int | str) -> str:
+    """Where a key of digests is sealed for."""
     return f"digest:{app_id}:{version}"
 
 

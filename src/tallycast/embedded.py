@@ -44,7 +44,7 @@ LOG_LIMIT = 10 * 1024 * 1024
 PATIENCE_S = 60.0  # without a sign of life
 SOCKET = ".s.PGSQL.5432"
 SOCKET_PATH_LIMIT = 100  # the kernel takes 107 bytes
-BUSY = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode")
+BUSY = ("starting up", "shutting down", "accepting connections", "in recovery mode")
 
 
 def _shared_buffers() -> str:

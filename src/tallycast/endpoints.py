@@ -65,23 +65,24 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     def open_secret(self, cipher: Cipher) -> bytes:
         """BadKey."""
-        return cipher.open(self.secret, _context(self.app_id, self.endpoint_id))
+        return cipher.open(self.secret, place_of(self.app_id, self.endpoint_id))
 
     def open_secrets(self, cipher: Cipher) -> list[bytes]:
         """The secrets that sign at the moment, the new one first. BadKey; an old one of a lost key signs no more."""
         secrets = [self.open_secret(cipher)]
         if self.old_secret is not None:
             with suppress(BadKey):
-                secrets.append(cipher.open(self.old_secret, _context(self.app_id, self.endpoint_id)))
+                secrets.append(cipher.open(self.old_secret, place_of(self.app_id, self.endpoint_id)))
         return secrets
 
 
-def _context(app_id: str, endpoint_id: str) -> str:
+def place_of(app_id: str, endpoint_id: str) -> str:
+    """Where an endpoint's secrets are sealed for."""
     return f"webhook endpoint {app_id} {endpoint_id}"
 
 
 def _make_secret(cipher: Cipher, app_id: str, endpoint_id: str) -> bytes:
-    return cipher.seal(os.urandom(_SECRET_BYTES), _context(app_id, endpoint_id))
+    return cipher.seal(os.urandom(_SECRET_BYTES), place_of(app_id, endpoint_id))
 
 
 def show_secret(secret: bytes) -> str:

@@ -7,6 +7,7 @@ so that a block is a few bytes to add, compress or parse, and memory does not gr
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -128,9 +129,9 @@ class _Campaign(msgspec.Struct, frozen=True):
 
 
 @contextlib.asynccontextmanager
-async def open_snapshot(url: str) -> AsyncIterator[db.Connection]:
+async def open_snapshot(way: AbstractAsyncContextManager[db.Connection]) -> AsyncIterator[db.Connection]:
     """A connection of its own that sees the database as it is now: all figures of an export are of one moment."""
-    async with db.connect(url) as connection, connection.transaction():
+    async with way as connection, connection.transaction():
         await connection.execute(_SNAPSHOT)
         yield connection
 

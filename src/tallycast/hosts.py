@@ -4,8 +4,11 @@ A channel's address comes from whoever may make channels. Without this rule he c
 databases, cloud metadata, neighbours of the same network.
 """
 
+import asyncio
 import ipaddress
+import random
 import re
+import socket
 from collections.abc import Collection
 from urllib.parse import SplitResult, urlsplit
 
@@ -81,6 +84,20 @@ def is_private(host: str) -> bool:
     if address.version == 6:  # noqa: PLR2004 - IPv6
         address = _find_inner(address) or address
     return not address.is_global or address.is_multicast
+
+
+async def find_address(host: str, port: int, private_hosts: Collection[str]) -> str:
+    """One of a host's addresses, for protocols that have no client of their own that `Guard` keeps. BadTarget, OSError.
+
+    A name in public hands may resolve to what only this machine can reach.
+    """
+    loop = asyncio.get_running_loop()
+    found = [str(row[4][0]) for row in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    address = random.choice(found)  # noqa: S311 - another one at the next attempt, no secret
+    is_trusted = is_listed(host.lower().rstrip("."), port, private_hosts)
+    if is_private(address) and not is_trusted and not is_listed(address, port, private_hosts):
+        raise BadTarget(f"{host} is not a public host: {LIST_IT}")
+    return address
 
 
 def _find_inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

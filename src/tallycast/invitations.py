@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import msgspec
 
-from tallycast import db, passwords, staff
+from tallycast import administrations, db, passwords, staff
+from tallycast.administrations import HOUSE, By
 from tallycast.errors import NotFound
 from tallycast.sessions import hash_token, make_token
 from tallycast.sql import load
@@ -53,7 +54,7 @@ async def find(connection: db.Connection, token: str) -> Invitation:
     return found
 
 
-async def accept(connection: db.Connection, token: str, password: str) -> str:
+async def accept(connection: db.Connection, token: str, password: str, address: str = "") -> str:
     """Choose the password of the person whom the link is for; their id."""
     hashed = await passwords.hash_password(password)
     async with connection.transaction():
@@ -61,11 +62,13 @@ async def accept(connection: db.Connection, token: str, password: str) -> str:
         if invitation.staff_id is None:
             raise NotFound("no such link")
         await staff.set_password(connection, invitation.staff_id, hashed)
+        by, email = By("holder of a one-time link", address), invitation.email or ""
+        await administrations.note(connection, HOUSE, by, "staff.passwordChanged", email)
     return invitation.staff_id
 
 
 async def found_house(
-    connection: db.Connection, token: str, email: str, name: str, eid: str, password: str
+    connection: db.Connection, token: str, email: str, name: str, eid: str, password: str, address: str = ""
 ) -> str:
     """Make the first owner with a link of the first run; their id."""
     hashed = await passwords.hash_password(password)
@@ -75,6 +78,8 @@ async def found_house(
             raise NotFound("no such link")
         made = await staff.create(connection, email, name, eid, is_owner=True)
         await staff.set_password(connection, made.staff_id, hashed)
+        by = By("holder of the first link", address)
+        await administrations.note(connection, HOUSE, by, "staff.created", made.email, isOwner=True)
     return made.staff_id
 
 

@@ -125,7 +125,9 @@ class SmppLine:
         while True:
             try:
                 channels.check_target("smpp", self._credentials, self._private_hosts)
-                self._session = await smsc.open_session(self._credentials, self._on_events)
+                self._session = await smsc.open_session(
+                    self._credentials, self._on_events, self._find_address
+                )
             except hosts.BadTarget as error:
                 self._refusal = SendError("host", str(error), _FORBIDDEN)
             except smsc.BindError as error:
@@ -137,6 +139,9 @@ class SmppLine:
                 log.warning("the SMSC ended the session")
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             wait = min(_LONGEST_WAIT, wait * 2)
+
+    async def _find_address(self, host: str, port: int) -> str:
+        return await hosts.find_address(host, port, self._private_hosts)
 
     async def close(self) -> None:
         self._keeper.cancel()

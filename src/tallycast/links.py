@@ -25,7 +25,7 @@ _VALUES = {digit: value for value, digit in enumerate(_DIGITS)}
 _CODE = re.compile(r"([0-9A-Za-z]{4})([0-9A-Za-z]{4})([0-9A-Za-z]{11})")
 _SEAL_DIGITS = 11
 _MAX_URL = 2000
-_PRELOAD = 20_000
+PRELOADED_LINKS = 20_000
 _CACHE_SIZE = 200_000
 _PATIENCE_SECONDS = 2.0
 
@@ -249,11 +249,11 @@ class Targets:
         self._links[app_key, link.link_key] = link
         return link
 
-    async def preload(self, known: list[apps.App]) -> None:
-        """Learn the latest links at start, so that they redirect when the database is away."""
+    async def preload(self, known: list[apps.App], limit: int) -> None:
+        """Learn the latest links of each app, so that they redirect when the database is away."""
         async with self._pool.connection() as connection:
             for app in known:
                 self._app_ids[app.app_key] = app.app_id
-                params = {"app_id": app.app_id, "limit": _PRELOAD}
+                params = {"app_id": app.app_id, "limit": limit}
                 for link in await db.fetch_all(connection, Link, _SQL["list_recent_links"], params):
                     self.remember(app.app_key, link)

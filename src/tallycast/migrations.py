@@ -1,13 +1,23 @@
 """Migrations: plain numbered SQL, applied once each, under a lock, in one transaction each."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 import psycopg
 
+from tallycast import poolers
+from tallycast.poolers import Connection
+
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 _LOCK = 0x7461_6C6C_79  # "tally"
 _MINIMUM_VERSION = 150_000
+# What the sessions of servers set may be the role's default.
+_FREEDOM = (
+    "set local statement_timeout = 0; set local enable_seqscan = on; set local enable_bitmapscan = on; "
+    "set local enable_hashjoin = on; set local enable_mergejoin = on"
+)
 
 
 class UnfitDatabase(RuntimeError):
@@ -25,32 +35,40 @@ def migrate(url: str) -> list[str]:
     """Bring the schema up to date; the names of the migrations that were applied now.
 
     Servers that start at once wait for each other. A table that is locked by others fails a migration in ten seconds
-    instead of blocking everybody behind it.
+    instead of blocking everybody behind it. A pooler in transaction mode may stand between.
     """
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         if connection.info.server_version < _MINIMUM_VERSION:
             version = connection.info.server_version // 10_000
             raise UnfitDatabase(f"PostgreSQL 15 or later is needed, this server is version {version}")
-        connection.execute("select pg_advisory_lock(%s)", [_LOCK])
-        try:
-            return _apply_missing(connection)
-        finally:
-            connection.execute("select pg_advisory_unlock(%s)", [_LOCK])
+        with _locked(connection):
+            connection.execute(
+                "create table if not exists migrations "
+                "(number int primary key, name text not null, applied_at timestamptz not null default now())"
+            )
+            if poolers.is_pooled(connection):
+                poolers.keep_settings(connection)
+        return [name for number, name, text in available() if _apply_missing(connection, number, name, text)]
 
 
-def _apply_missing(connection: psycopg.Connection[tuple[object, ...]]) -> list[str]:
-    connection.execute(
-        "create table if not exists migrations "
-        "(number int primary key, name text not null, applied_at timestamptz not null default now())"
-    )
-    done = {row[0] for row in connection.execute("select number from migrations")}
-    applied = []
-    for number, name, sql in available():
-        if number in done:
-            continue
-        with connection.transaction():
-            connection.execute("set local lock_timeout = '10s'")
-            connection.execute(sql.encode())
-            connection.execute("insert into migrations (number, name) values (%s, %s)", [number, name])
-        applied.append(name)
-    return applied
+@contextmanager
+def _locked(connection: Connection) -> Iterator[None]:
+    """A transaction that no other migration runs beside; it may take as long as it needs, and plan as it likes."""
+    with connection.transaction():
+        connection.execute(_FREEDOM)
+        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        connection.execute("set local lock_timeout = '10s'")
+        yield
+
+
+def _apply_missing(connection: Connection, number: int, name: str, text: str) -> bool:
+    """Apply a migration; whether it was missing."""
+    known = "select from migrations where number = %s"
+    if connection.execute(known, [number]).rowcount:
+        return False
+    with _locked(connection):
+        if connection.execute(known, [number]).rowcount:  # while this one waited
+            return False
+        connection.execute(text.encode())
+        connection.execute("insert into migrations (number, name) values (%s, %s)", [number, name])
+    return True

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from tallycast import db, digests, handovers, optouts, recipients, retention
+from tallycast import administrations, db, digests, handovers, optouts, recipients, retention
+from tallycast.administrations import By
 from tallycast.digests import Key
 from tallycast.errors import BadQuery, Unprocessable
 from tallycast.handovers import ERASED, Claim, Desk, Failed, Results
@@ -39,6 +40,7 @@ _ELSEWHERE = {
     "identities": _SQL["erase_identities"],
     "deliveries": _SQL["mask_notices"],
     "transitions": _SQL["mask_transitions"],
+    "administrations": _SQL["mask_administrations"],
     "sendings": _SQL["mask_sendings"],
     "channels": _SQL["mask_channels"],
     "answers": _SQL["mask_answers"],
@@ -164,6 +166,12 @@ async def show(connection: db.Connection, cipher: Cipher, app_id: str, number: s
     )
 
 
+async def note_showing(connection: db.Connection, cipher: Cipher, app_id: str, number: str, by: By) -> None:
+    """Write down that somebody has read all about a person, who stands there as a digest."""
+    whom = (await digests.take_key(connection, cipher, app_id)).digest(number)
+    await administrations.note(connection, app_id, by, "person.shown", whom)
+
+
 _SHOWN = {
     "texts": _SQL["list_texts"],
     "words": _SQL["list_words"],
@@ -208,7 +216,7 @@ async def _tell(connection: db.Connection, app_id: str, place: _Place) -> Messag
 
 
 async def erase(
-    connection: db.Connection, cipher: Cipher, app_id: str, number: str, actor: str, *, opt_out: bool = True
+    connection: db.Connection, cipher: Cipher, app_id: str, number: str, by: By, *, opt_out: bool = True
 ) -> Erasure:
     """Make a person anonymous everywhere, and write that down. Repeating it erases what has come since.
 
@@ -238,7 +246,9 @@ async def erase(
             touched = {"messages": len(erased), "setAside": sum(erased), "optOuts": renamed}
             for name, query in _ELSEWHERE.items():
                 touched[name] = await db.execute(connection, query, params)
-            return await _record(connection, params, actor, touched)
+            said = By(re.sub(params["pattern"], params["digest"], by.actor), by.address)
+            await administrations.note(connection, app_id, said, "person.erased", params["digest"])
+            return await _record(connection, params, said.actor, touched)
 
     return await db.retry_conflicts(finish)
 
@@ -267,7 +277,7 @@ async def _record(
         "app_id": params["app_id"],
         "erasure_id": str(uuid.uuid4()),
         "digest": params["digest"],
-        "asked_as": re.sub(params["pattern"], params["digest"], actor),
+        "asked_as": actor,
         "touched": msgspec.json.encode({name: n for name, n in touched.items() if n}).decode(),
     }
     [found] = await db.fetch_rows(connection, _SQL["add_erasure"], row)

@@ -127,7 +127,7 @@ def _announce(settings: Settings, welcome: str | None, when_ready: Callable[[str
     url = settings.local_url
     for _ in range(6000):
         with contextlib.suppress(OSError, urllib.error.URLError):
-            urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL
+            urllib.request.urlopen(f"{url}/health/ready", timeout=2)  # noqa: S310 - our own URL  # nosec B310 - our own URL
             print(f"tallycast is ready: {url}", flush=True)  # noqa: T201 - the line that scripts wait for
             if welcome is not None:
                 text = f"nobody can sign in yet; within 24 hours the first owner can, once:\n  {welcome}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tallycast import db, passwords, staff
 from tallycast.limiter import SIGN_INS, Limiter
 
-_SECONDS = 600
+SECONDS = 600
 _PER_ACCOUNT = 10
 _PER_ADDRESS = 50
 
@@ -25,11 +25,11 @@ class SignIns:
 
     @cached_property
     def _accounts(self) -> Limiter:
-        return Limiter(self._data_dir, _PER_ACCOUNT, _SECONDS, SIGN_INS)
+        return Limiter(self._data_dir, _PER_ACCOUNT, SECONDS, SIGN_INS)
 
     @cached_property
     def _addresses(self) -> Limiter:
-        return Limiter(self._data_dir, _PER_ADDRESS, _SECONDS, SIGN_INS)
+        return Limiter(self._data_dir, _PER_ADDRESS, SECONDS, SIGN_INS)
 
     def wait(self, account: str, address: str, device: str | None) -> int:
         """0 when somebody may try, else the seconds after which they may. Known and unknown accounts are alike."""

@@ -35,6 +35,7 @@ from tallycast.providers.values import MAX_ID
 log = logging.getLogger("tallycast.smsc")
 
 OnEvents = Callable[[list[Event]], Awaitable[None]]
+FindAddress = Callable[[str, int], Awaitable[str]]
 
 _BIND_SECONDS = 10.0
 _ANSWER_SECONDS = 10.0
@@ -86,15 +87,21 @@ class _Arrival(NamedTuple):
     pdu: _Pdu | None
 
 
-async def open_session(credentials: Mapping[str, str], on_events: OnEvents) -> "Session":
-    """A bound session. BindError, also where a credential is wrong or missing, which it names."""
+async def open_session(
+    credentials: Mapping[str, str], on_events: OnEvents, find_address: FindAddress | None = None
+) -> "Session":
+    """A bound session. BindError, also where a credential is wrong or missing, which it names.
+
+    `find_address` gives one of the host's addresses, or says why none may be called.
+    """
     try:
         options = smpp.read_options(credentials)
     except ValueError as error:
         raise BindError(_error("credentials", str(error), Action.PAUSE_CHANNEL)) from error
     try:
         async with asyncio.timeout(_BIND_SECONDS):
-            reader, writer = await _connect(options)
+            address = await find_address(options.host, options.port) if find_address else options.host
+            reader, writer = await _connect(options, address)
             try:
                 await _bind(options, reader, writer)
             except BaseException:
@@ -107,9 +114,11 @@ async def open_session(credentials: Mapping[str, str], on_events: OnEvents) -> "
     return Session(options, reader, writer, on_events)
 
 
-async def _connect(options: Options) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    trust = ssl.create_default_context() if options.tls else None
-    return await asyncio.open_connection(options.host, options.port, ssl=trust)
+async def _connect(options: Options, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if not options.tls:
+        return await asyncio.open_connection(address, options.port)
+    trust = ssl.create_default_context()
+    return await asyncio.open_connection(address, options.port, ssl=trust, server_hostname=options.host)
 
 
 async def _bind(options: Options, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,7 +1,6 @@
 """How a command reaches the API: by its options, the environment or a profile; else in this process."""
 
 import asyncio
-import getpass
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import click
 
 from tallycast import databases, migrations, profiles
 from tallycast.api import Api
-from tallycast.commands import Command, Result, explaining, option, read_secret
+from tallycast.commands import Command, Result, explaining, name_operator, option, read_secret
 from tallycast.config import ENV_PREFIX, BadSetting, Settings, load
 
 # What the API within this process is told; each may be given as an option or in the environment.
@@ -73,11 +72,6 @@ class Way:
 
 def _tell(line: str) -> None:
     click.echo(f"tallycast: {line}", err=True)
-
-
-def name_operator() -> str:
-    """How what a command does on this machine is recorded."""
-    return f"cli {getpass.getuser()}"
 
 
 def asks(command: Command) -> Command:

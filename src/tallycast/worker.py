@@ -38,6 +38,7 @@ from tallycast.config import URGENT_CONNECTIONS, Settings
 from tallycast.errors import NotFound, Problem, ServiceUnavailable, Unprocessable
 from tallycast.hearings import WRITE_SECONDS
 from tallycast.intake import Intake
+from tallycast.keyholders import LOOK_SECONDS, Keyholder
 from tallycast.keys import BadKey, load_cipher
 from tallycast.recorder import ACTOR
 from tallycast.sender import Means, Sender
@@ -86,11 +87,13 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; then finish what is on its way, and give the leases back."""
+        keyholder = Keyholder(self._means.pool.connection, self._means.cipher)
         tasks = [
             asyncio.create_task(db.repeat(self._look, _LOOK_SECONDS)),
             asyncio.create_task(db.repeat(self._renew, leases.RENEW_SECONDS)),
             asyncio.create_task(db.repeat(self._means.intake.recover, _RECOVER_SECONDS)),
             asyncio.create_task(db.repeat(self._means.intake.hearings.write, WRITE_SECONDS)),
+            asyncio.create_task(db.repeat(keyholder.tell, LOOK_SECONDS)),
         ]
         await stop.wait()
         self._is_stopping = True
@@ -100,6 +103,8 @@ class Worker:
         for task in tasks[1:]:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(*db.AWAY):
+            await keyholder.leave()
 
     # Looking.
 

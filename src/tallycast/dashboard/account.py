@@ -5,10 +5,10 @@ from typing import Any
 
 from litestar import Response, get, post
 
-from tallycast import passwords, sessions, signins, staff
+from tallycast import administrations, passwords, sessions, signins, staff
 from tallycast.dashboard.catalogue import LANGUAGES
 from tallycast.dashboard.forms import form_of
-from tallycast.dashboard.guard import LANGUAGE, THEME, THEMES, local_path, person_of, viewer_of
+from tallycast.dashboard.guard import LANGUAGE, THEME, THEMES, by_of, local_path, person_of, viewer_of
 from tallycast.dashboard.pages import make_flash, make_preference, make_session_cookie, redirect, render
 from tallycast.errors import BadQuery
 from tallycast.web.answers import Asked
@@ -86,6 +86,8 @@ async def change_password(request: Asked) -> Response[bytes]:
     hashed = await passwords.hash_password(form.raw("password"))
     async with of(request).pool.connection() as connection, connection.transaction():
         await staff.set_password(connection, person.staff_id, hashed)
+        by, house = by_of(request), administrations.HOUSE
+        await administrations.note(connection, house, by, "staff.passwordChanged", person.email)
         token = await sessions.start(connection, person.staff_id, request.headers.get("user-agent", ""))
     flash = make_flash(request, "account.password_changed", token=token)
     return redirect(request, _PATH, cookies=[make_session_cookie(request, token)], flash=flash)

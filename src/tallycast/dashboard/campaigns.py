@@ -46,7 +46,7 @@ def _read(request: Asked) -> Asking:
 
 async def _find(request: Asked, app_id: str, asking: Asking) -> list[Sent]:
     """A page, and one more row where there is more in its direction."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).readers.connection() as connection:
         return await reports.list_sent(
             connection,
             app_id,
@@ -86,7 +86,7 @@ def _position(one: Sent) -> str:
 async def show_totals(request: Asked, appID: str) -> Response[bytes]:
     """The figures of all campaigns that are asked for, together: a part of their list, which comes after it."""
     asking = _read(request)
-    async with of(request).pool.connection() as connection:
+    async with of(request).readers.connection() as connection:
         totals = await reports.add_up(connection, appID, asking.wanted)
     template = "_totals.html" if is_partial(request) else "totals.html"
     return render(request, template, totals=totals, asking=asking)
@@ -94,7 +94,7 @@ async def show_totals(request: Asked, appID: str) -> Response[bytes]:
 
 async def _list_stage(request: Asked, app_id: str, stage: Stage) -> Response[bytes]:
     offset = max(0, read_int(read_query(request), "offset", 0))
-    async with of(request).pool.connection() as connection:
+    async with of(request).readers.connection() as connection:
         rows = await sendings.list_page(connection, app_id, stage, _PAGE + 1, offset)
     return render(
         request,

@@ -16,11 +16,13 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
 from tallycast import sessions
+from tallycast.administrations import By
 from tallycast.dashboard import catalogue
 from tallycast.dashboard.forms import read_form
 from tallycast.errors import Forbidden, NotFound
 from tallycast.roles import OpenApp
 from tallycast.sessions import Person
+from tallycast.web.auth import address_of
 from tallycast.web.services import Services
 
 SESSION = "tallycast_session"
@@ -69,6 +71,11 @@ def person_of(connection: Connection) -> Person:
     person = viewer_of(connection).person
     assert person is not None
     return person
+
+
+def by_of(connection: Connection) -> By:
+    """Who is signed in, for the log of administrations."""
+    return By(person_of(connection).actor, address_of(connection))
 
 
 def app_of(connection: Connection) -> OpenApp:

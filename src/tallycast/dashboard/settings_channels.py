@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import msgspec
 from litestar import Response, get, post
 
-from tallycast import channels, db
+from tallycast import administrations, channels, db
 from tallycast.apps import random_text
 from tallycast.channels import Channel, ChannelChange, ChannelType, NewChannel, Provider
 from tallycast.dashboard import mistakes, once
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import person_of
+from tallycast.dashboard.guard import by_of, person_of
 from tallycast.dashboard.pages import is_partial, make_flash, redirect, render
 from tallycast.errors import BadQuery
 from tallycast.keys import BadKey
@@ -119,7 +119,10 @@ async def create(request: Asked, appID: str) -> Response[bytes]:
             _read_rate(form),
         )
         hosts = services.settings.private_hosts
-        return (await channels.create(connection, services.cipher, appID, new, hosts)).channel_id
+        made = await channels.create(connection, services.cipher, appID, new, hosts)
+        by, said = by_of(request), administrations.describe(new)
+        await administrations.note(connection, appID, by, "channel.created", made.channel_id, **said)
+        return made.channel_id
 
     try:
         channel_id = await once.run_once(request, appID, work)
@@ -201,6 +204,8 @@ async def change(request: Asked, appID: str, channelID: str) -> Response[bytes]:
             wanted = _read_change(form, channel)
             hosts = services.settings.private_hosts
             await channels.change(connection, services.cipher, appID, channelID, wanted, hosts)
+            by, said = by_of(request), administrations.describe(wanted)
+            await administrations.note(connection, appID, by, "channel.changed", channelID, **said)
     except BadQuery as problem:
         typed = {name: values[0] for name, values in form.items()}
         return await _show(request, appID, channelID, typed, mistakes.place(problem, _FIELDS))
@@ -230,9 +235,12 @@ def _go_back(request: Asked, channel: Channel, key: str) -> Response[bytes]:
 async def pause(request: Asked, appID: str, channelID: str) -> Response[bytes]:
     """Nothing goes out over it until somebody resumes it."""
     reason = form_of(request).text("note") or f"paused by {person_of(request).actor}"
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         channel = await channels.find(connection, appID, channelID)
         await channels.pause(connection, appID, channel.channel_number, reason)
+        await administrations.note(
+            connection, appID, by_of(request), "channel.paused", channelID, reason=reason
+        )
     return _go_back(request, channel, "channels.paused")
 
 
@@ -240,13 +248,15 @@ async def pause(request: Asked, appID: str, channelID: str) -> Response[bytes]:
 async def resume(request: Asked, appID: str, channelID: str) -> Response[bytes]:
     async with of(request).pool.connection() as connection, connection.transaction():
         channel = await channels.resume(connection, appID, channelID)
+        await administrations.note(connection, appID, by_of(request), "channel.resumed", channelID)
     return _go_back(request, channel, "channels.resumed")
 
 
 @post("/apps/{appID:str}/settings/channels/{channelID:str}/delete", role="admin", status_code=303)
 async def delete(request: Asked, appID: str, channelID: str) -> Response[bytes]:
     """Its campaigns and their figures stay."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         await channels.delete(connection, appID, channelID)
+        await administrations.note(connection, appID, by_of(request), "channel.deleted", channelID)
     flash = make_flash(request, "channels.deleted")
     return redirect(request, f"/apps/{appID}/settings/channels", flash=flash)

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from litestar import Response, get, post
 
-from tallycast import digests, messages, optout_files, optouts
+from tallycast import administrations, digests, messages, optout_files, optouts
 from tallycast.candidates import Misfit
 from tallycast.dashboard import mistakes
 from tallycast.dashboard.forms import form_of
-from tallycast.dashboard.guard import person_of
+from tallycast.dashboard.guard import by_of, person_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.errors import BadQuery, TooLarge, UnsupportedMediaType
 from tallycast.messages import Entry, Rejected
@@ -141,6 +141,8 @@ async def remove(request: Asked, appID: str) -> Response[bytes]:
     async with services.pool.connection() as connection, connection.transaction():
         said = f"{person_of(request).actor}: {why[:500]}"
         address = optouts.address_of(recipient)
-        await optouts.remove(connection, services.cipher, appID, kind, [address], said)
+        if await optouts.remove(connection, services.cipher, appID, kind, [address], said):
+            whom = (await digests.take_key(connection, services.cipher, appID)).digest(address)
+            await administrations.note(connection, appID, by_of(request), "optOut.removed", whom, kind=kind)
     flash = make_flash(request, "opt_outs.removed", recipient=recipient)
     return redirect(request, f"/apps/{appID}/settings/opt-outs", flash=flash)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from litestar import Response, get, post
 
-from tallycast import policies
+from tallycast import administrations, policies
 from tallycast.dashboard import mistakes, whens
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import app_of
+from tallycast.dashboard.guard import app_of, by_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.errors import BadQuery
 from tallycast.policies import PolicyChange, PolicyView, QuietHours
@@ -63,7 +63,10 @@ async def change_policy(request: Asked, appID: str) -> Response[bytes]:
     form = form_of(request)
     try:
         async with of(request).pool.connection() as connection, connection.transaction():
-            await policies.change_policy(connection, appID, _read(form))
+            wanted = _read(form)
+            await policies.change_policy(connection, appID, wanted)
+            by, said = by_of(request), administrations.describe(wanted)
+            await administrations.note(connection, appID, by, "policy.changed", **said)
     except BadQuery as problem:
         typed = {name: values[0] for name, values in form.items()}
         return _show(request, typed, mistakes.place(problem, _FIELDS))

@@ -6,10 +6,10 @@ from typing import get_args
 import msgspec
 from litestar import Response, get, post
 
-from tallycast import people, policies
+from tallycast import administrations, people, policies
 from tallycast.dashboard import mistakes
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import person_of
+from tallycast.dashboard.guard import by_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.dashboard.places import moment_of
 from tallycast.errors import BadQuery, Unprocessable
@@ -54,7 +54,10 @@ async def change(request: Asked, appID: str) -> Response[bytes]:
     form = form_of(request)
     try:
         async with of(request).pool.connection() as connection, connection.transaction():
-            await policies.change_policy(connection, appID, PolicyChange(retention=_read(form)))
+            wanted = PolicyChange(retention=_read(form))
+            await policies.change_policy(connection, appID, wanted)
+            by, said = by_of(request), administrations.describe(wanted)
+            await administrations.note(connection, appID, by, "policy.changed", **said)
     except BadQuery as problem:
         typed = {name: form.text(name) for name in ("mode", "days")}
         return await _show(request, appID, typed, mistakes.place(problem, _FIELDS))
@@ -84,6 +87,7 @@ async def download_person(request: Asked, appID: str) -> Response[bytes]:
         return await _show(request, appID, {"number": text[:60]}, mistakes.place(problem, _FIELDS))
     async with of(request).pool.connection() as connection:
         found = await people.show(connection, of(request).cipher, appID, number)
+        await people.note_showing(connection, of(request).cipher, appID, number, by_of(request))
     headers = {
         "Content-Disposition": f'attachment; filename="person-{number.lstrip("+")}.json"',
         "Cache-Control": "no-store",
@@ -101,8 +105,8 @@ async def erase(request: Asked, appID: str) -> Response[bytes]:
             raise BadQuery.of("number is erased only when you have ticked that you are sure")
         number = people.read_number(form.text("number"))
         async with services.pool.connection() as connection:
-            opt_out, actor = bool(form.text("opt_out")), person_of(request).actor
-            await people.erase(connection, services.cipher, appID, number, actor, opt_out=opt_out)
+            opt_out, by = bool(form.text("opt_out")), by_of(request)
+            await people.erase(connection, services.cipher, appID, number, by, opt_out=opt_out)
     except (BadQuery, Unprocessable) as problem:
         said = problem.message.removeprefix("Bad query: ")
         return await _show(request, appID, {"erased": form.text("number")}, {"erased": said})

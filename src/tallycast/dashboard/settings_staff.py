@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from litestar import Response, get, post
 
-from tallycast import invitations, members, staff
+from tallycast import administrations, invitations, members, staff
 from tallycast.dashboard import mistakes
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import person_of
+from tallycast.dashboard.guard import by_of, person_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.errors import BadQuery, Unprocessable
 from tallycast.roles import ROLES, Role
@@ -51,15 +51,14 @@ async def let_in(request: Asked, appID: str) -> Response[bytes]:
     form = form_of(request)
     typed = {name: form.text(name) for name in _FIELDS}
     try:
-        async with of(request).pool.connection() as connection:
+        role = _read_role(form)
+        async with of(request).pool.connection() as connection, connection.transaction():
             token = await members.let_in(
-                connection,
-                person_of(request),
-                appID,
-                typed["email"],
-                typed["name"],
-                typed["eid"],
-                _read_role(form),
+                connection, person_of(request), appID, typed["email"], typed["name"], typed["eid"], role
+            )
+            whom, by = staff.read_email(typed["email"]), by_of(request)
+            await administrations.note(
+                connection, appID, by, "staff.roleChanged", whom, role=role, isInvited=token is not None
             )
     except (BadQuery, Unprocessable) as problem:
         return await _show(request, appID, typed, mistakes.place(problem, _FIELDS))
@@ -82,24 +81,30 @@ def _go_back(request: Asked, app_id: str, key: str) -> Response[bytes]:
 @post("/apps/{appID:str}/settings/staff/{staffID:str}/role", role="admin", status_code=303)
 async def change_role(request: Asked, appID: str, staffID: str) -> Response[bytes]:
     role = _read_role(form_of(request))
-    async with of(request).pool.connection() as connection:
-        await members.find(connection, appID, staffID)
-        await members.change_role(connection, person_of(request), appID, staffID, role)
+    await _change_role(request, appID, staffID, role)
     return _go_back(request, appID, "form.saved")
+
+
+async def _change_role(request: Asked, app_id: str, staff_id: str, role: Role | None) -> None:
+    async with of(request).pool.connection() as connection, connection.transaction():
+        known = await members.find(connection, app_id, staff_id)
+        await members.change_role(connection, person_of(request), app_id, staff_id, role)
+        by = by_of(request)
+        await administrations.note(connection, app_id, by, "staff.roleChanged", known.email, role=role)
 
 
 @post("/apps/{appID:str}/settings/staff/{staffID:str}/remove", role="admin", status_code=303)
 async def remove(request: Asked, appID: str, staffID: str) -> Response[bytes]:
     """They lose this app, not their account."""
-    async with of(request).pool.connection() as connection:
-        await members.find(connection, appID, staffID)
-        await members.change_role(connection, person_of(request), appID, staffID, None)
+    await _change_role(request, appID, staffID, None)
     return _go_back(request, appID, "staff.removed")
 
 
 @post("/apps/{appID:str}/settings/staff/{staffID:str}/invite", role="admin", status_code=200)
 async def invite_again(request: Asked, appID: str, staffID: str) -> Response[bytes]:
     """Another one-time link; earlier ones end."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         token = await members.invite_again(connection, person_of(request), appID, staffID)
+        known = await members.find(connection, appID, staffID)
+        await administrations.note(connection, appID, by_of(request), "staff.invited", known.email)
     return await _show(request, appID, {}, link=invitations.write_url(of(request).settings.base_url, token))

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from litestar import Response, get, post
 
-from tallycast import apps, db, staff
+from tallycast import administrations, apps, db, staff
 from tallycast.dashboard import mistakes, once
 from tallycast.dashboard.forms import Form, form_of
+from tallycast.dashboard.guard import by_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.errors import BadQuery, Problem
 from tallycast.web.answers import Asked
@@ -56,6 +57,10 @@ async def create(request: Asked, appID: str) -> Response[bytes]:
     async def work(connection: db.Connection) -> str:
         name, expires_at = staff.read_line(form.text("name"), "name", _MAX_NAME), _read_end(form)
         new = await apps.create_token(connection, appID, form.texts("scopes"), name, expires_at)
+        said = {"name": name, "scopes": new.token.scopes, "expiresAt": expires_at}
+        await administrations.note(
+            connection, appID, by_of(request), "token.created", new.token.token_id, **said
+        )
         made[:] = [new.plain]
         return new.token.token_id
 
@@ -88,7 +93,8 @@ def _read_end(form: Form) -> datetime | None:
 
 @post("/apps/{appID:str}/settings/tokens/{tokenID:str}/revoke", role="admin", status_code=303)
 async def revoke(request: Asked, appID: str, tokenID: str) -> Response[bytes]:
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         revoked = await apps.revoke_token(connection, appID, tokenID)
+        await administrations.note(connection, appID, by_of(request), "token.revoked", tokenID)
     flash = make_flash(request, "tokens.revoked", name=revoked.name or revoked.token_id)
     return redirect(request, f"/apps/{appID}/settings/tokens", flash=flash)

@@ -6,9 +6,10 @@ from typing import get_args
 
 from litestar import Response, get, post
 
-from tallycast import db, endpoints, notices
+from tallycast import administrations, db, endpoints, notices
 from tallycast.dashboard import mistakes, once
 from tallycast.dashboard.forms import Form, form_of
+from tallycast.dashboard.guard import by_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.endpoints import EndpointChange, NewEndpoint
 from tallycast.errors import BadQuery, Unprocessable
@@ -53,7 +54,10 @@ async def create(request: Asked, appID: str) -> Response[bytes]:
         url, description = _read_texts(form)
         new = NewEndpoint(url, _read_events(form), description)
         hosts = services.settings.private_hosts
-        return (await endpoints.create(connection, services.cipher, appID, new, hosts)).endpoint_id
+        made = await endpoints.create(connection, services.cipher, appID, new, hosts)
+        by, said = by_of(request), administrations.describe(new)
+        await administrations.note(connection, appID, by, "endpoint.created", made.endpoint_id, **said)
+        return made.endpoint_id
 
     try:
         endpoint_id = await once.run_once(request, appID, work)
@@ -127,6 +131,8 @@ async def change(request: Asked, appID: str, endpointID: str) -> Response[bytes]
             url, description = _read_texts(form)
             wanted = EndpointChange(url, _read_events(form), description, not form.text("enabled"))
             await endpoints.change(connection, appID, endpointID, wanted, hosts)
+            by, said = by_of(request), administrations.describe(wanted)
+            await administrations.note(connection, appID, by, "endpoint.changed", endpointID, **said)
     except BadQuery as problem:
         errors = mistakes.place(problem, _FIELDS)
         return await _show_endpoint(request, appID, endpointID, _read_typed(form), errors)
@@ -142,6 +148,7 @@ def _go_back(request: Asked, app_id: str, endpoint_id: str, key: str) -> Respons
 async def delete(request: Asked, appID: str, endpointID: str) -> Response[bytes]:
     async with of(request).pool.connection() as connection, connection.transaction():
         await endpoints.delete(connection, appID, endpointID)
+        await administrations.note(connection, appID, by_of(request), "endpoint.deleted", endpointID)
     flash = make_flash(request, "webhooks.deleted")
     return redirect(request, f"/apps/{appID}/settings/webhooks", flash=flash)
 
@@ -149,8 +156,9 @@ async def delete(request: Asked, appID: str, endpointID: str) -> Response[bytes]
 @post("/apps/{appID:str}/settings/webhooks/{endpointID:str}/rotate", role="admin", status_code=200)
 async def rotate_secret(request: Asked, appID: str, endpointID: str) -> Response[bytes]:
     """The new secret is in this answer and nowhere else."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         await endpoints.rotate_secret(connection, of(request).cipher, appID, endpointID)
+        await administrations.note(connection, appID, by_of(request), "endpoint.secretRotated", endpointID)
     return await _show_endpoint(request, appID, endpointID, shows_secret=True)
 
 

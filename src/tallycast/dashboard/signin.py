@@ -8,13 +8,15 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.datastructures import Cookie
 
-from tallycast import db, invitations, passwords, sessions, signins, staff
+from tallycast import administrations, db, invitations, passwords, sessions, signins, staff
+from tallycast.administrations import By
 from tallycast.dashboard.forms import form_of
 from tallycast.dashboard.guard import SESSION, local_path, viewer_of
 from tallycast.dashboard.pages import make_cookie, make_preference, make_session_cookie, redirect, render
 from tallycast.errors import BadQuery, NotFound
 from tallycast.keys import BadKey
 from tallycast.web.answers import Asked, cid_of
+from tallycast.web.auth import address_of
 from tallycast.web.services import of
 
 log = logging.getLogger("tallycast.dashboard")
@@ -42,14 +44,25 @@ def _show(request: Asked, next_: str, status: int = 200, **values: Any) -> Respo
 async def sign_in(request: Asked) -> Response[bytes]:
     form = form_of(request)
     next_, account = local_path(form.text("next")), form.text("email").lower()[:_MAX_FIELD]
-    wait = of(request).sign_ins.wait(account, _address_of(request), _device_of(request, account))
+    address = address_of(request)
+    wait = of(request).sign_ins.wait(account, address, _device_of(request, account))
     if wait:
+        await _note_refusal(request, address)
         return _show(request, next_, 429, email=account, wait=wait)
     staff_id = await signins.check(of(request).pool, account, form.raw("password"))
     if staff_id is None:
-        log.warning("a sign-in was refused", extra={"cid": cid_of(request), "address": _address_of(request)})
+        log.warning("a sign-in was refused", extra={"cid": cid_of(request), "address": address})
         return _show(request, next_, 422, email=account, error="sign_in.wrong")
     return await _let_in(request, staff_id, account, next_)
+
+
+async def _note_refusal(request: Asked, address: str) -> None:
+    """Once for each address and span of time: whoever guesses must not fill the log. What was typed is not kept."""
+    by, seconds = By("nobody", address), signins.SECONDS
+    async with of(request).pool.connection() as connection:
+        await administrations.note_once(
+            connection, administrations.HOUSE, by, "signIn.refused", address, seconds
+        )
 
 
 async def _let_in(request: Asked, staff_id: str, account: str, path: str) -> Response[bytes]:
@@ -99,7 +112,7 @@ async def accept(request: Asked, token: str) -> Response[bytes]:
         if len(form.raw("password")) < passwords.MIN_LENGTH:
             return await _show_welcome(request, connection, token, 422, is_short=True, **typed)
         try:
-            staff_id = await _accept(connection, token, form.raw("password"), typed)
+            staff_id = await _accept(connection, token, form.raw("password"), typed, address_of(request))
         except NotFound:
             return render(request, "welcome_over.html", status=404)
         except BadQuery as refused:
@@ -109,15 +122,12 @@ async def accept(request: Asked, token: str) -> Response[bytes]:
     return await _let_in(request, staff_id, account, "/")
 
 
-async def _accept(connection: db.Connection, token: str, password: str, typed: dict[str, str]) -> str:
+async def _accept(
+    connection: db.Connection, token: str, password: str, typed: dict[str, str], address: str
+) -> str:
     if (await invitations.find(connection, token)).staff_id is None:
-        return await invitations.found_house(connection, token, password=password, **typed)
-    return await invitations.accept(connection, token, password)
-
-
-def _address_of(request: Asked) -> str:
-    client, forwarded = request.scope["client"], request.headers.get("x-forwarded-for", "")
-    return signins.find_address(client[0] if client else "", forwarded, of(request).settings.trusted_proxies)
+        return await invitations.found_house(connection, token, password=password, address=address, **typed)
+    return await invitations.accept(connection, token, password, address)
 
 
 def _make_device(request: Asked, account: str) -> Cookie:

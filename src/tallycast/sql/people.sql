@@ -144,6 +144,14 @@ update sendings
 set paused_reason = regexp_replace(paused_reason, %(pattern)s::text, %(digest)s::text, 'g')
 where app_id = %(app_id)s and paused_reason ~ %(pattern)s::text
 
+-- name: mask_administrations
+-- What people have typed as names and reasons.
+update administrations
+set actor = regexp_replace(actor, %(pattern)s::text, %(digest)s::text, 'g'),
+  subject = regexp_replace(subject, %(pattern)s::text, %(digest)s::text, 'g'),
+  details = regexp_replace(details::text, %(pattern)s::text, %(digest)s::text, 'g')::jsonb
+where app_id = %(app_id)s and concat_ws(' | ', actor, subject, details::text) ~ %(pattern)s::text
+
 -- name: mask_channels
 -- The same for channels.
 update channels

@@ -618,6 +618,28 @@ create table erasures (
 );
 create index erasures_by_date on erasures (app_id, erased_at desc, erasure_id);
 
+-- What people did to an app beside its campaigns: who, from where, and what it was. Written in the transaction of the
+-- change. app_id '': what concerns no single app. Nothing here is a secret or a recipient's number.
+create table administrations (
+  app_id   text collate "C" not null,
+  entry_id uuid not null,
+  at       timestamptz not null default now(),
+  actor    text not null,
+  action   text collate "C" not null,
+  subject  text not null default '',
+  details  jsonb not null default '{}',
+  address  text not null default '',
+  primary key (app_id, entry_id)
+);
+create index administrations_by_date on administrations (app_id, at desc, entry_id);
+
+-- The encryption keys, by their ids, that each running process opens with, the one that it seals with first.
+create table keyholders (
+  process text collate "C" primary key,
+  key_ids text[] not null,
+  seen_at timestamptz not null default now()
+);
+
 -- Plans are made once for all parameters, so they must suit the largest tenant: as if one app had every row, and a few
 -- campaigns and channels all of an app's. Then only the index on the whole key looks good, however the rows are spread.
 alter table messages alter app_id set (n_distinct = 1), alter campaign_id set (n_distinct = 10),

@@ -6,7 +6,8 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from tallycast import apps
+from tallycast import apps, signins
+from tallycast.administrations import By
 from tallycast.errors import NotFound, TooManyRequests, Unauthorized
 from tallycast.web.services import Services
 
@@ -23,6 +24,18 @@ def actor_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
         return services.operator
     grant = connection.state["grant"]
     return f"token {grant.token_id}" + (f" ({grant.name})" if grant.name else "")
+
+
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """From where somebody asks, see `signins.find_address`; '' for a command in its own process."""
+    services: Services = connection.app.state["services"]
+    client, forwarded = connection.scope["client"], connection.headers.get("x-forwarded-for", "")
+    return signins.find_address(client[0] if client else "", forwarded, services.settings.trusted_proxies)
+
+
+def by_of(connection: ASGIConnection[Any, Any, Any, Any]) -> By:
+    """Who asks, for the log of administrations."""
+    return By(actor_of(connection), address_of(connection))
 
 
 async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

@@ -5,13 +5,14 @@ from typing import Annotated
 import msgspec
 from litestar import Response, delete, get, patch, post
 
-from tallycast import channels, db
+from tallycast import administrations, channels, db
 from tallycast.channels import Channel, ChannelChange, NewChannel
 from tallycast.errors import BadQuery, NotFound
 from tallycast.idempotency import Answer
 from tallycast.keys import BadKey
 from tallycast.moments import write_moment
 from tallycast.web.answers import Asked, create, decode, encode, read_json, succeed
+from tallycast.web.auth import by_of
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
 
@@ -107,6 +108,8 @@ async def create_channel(request: Asked, appID: str) -> Response[bytes]:
     async def work(connection: db.Connection) -> Answer:
         hosts = of(request).settings.private_hosts
         channel = await channels.create(connection, of(request).cipher, appID, new, hosts)
+        by, said = by_of(request), administrations.describe(new)
+        await administrations.note(connection, appID, by, "channel.created", channel.channel_id, **said)
         url = channels.webhook_url(of(request).settings.base_url, channel)
         return Answer(201, encode(CreatedChannel(channel.channel_id, url)))
 
@@ -168,6 +171,8 @@ async def change_channel(request: Asked, appID: str, channelID: str) -> Response
         changed = await channels.change(
             connection, of(request).cipher, appID, channelID, wanted, of(request).settings.private_hosts
         )
+        by, said = by_of(request), administrations.describe(wanted)
+        await administrations.note(connection, appID, by, "channel.changed", channelID, **said)
     return succeed(request, _view(request, changed))
 
 
@@ -187,6 +192,7 @@ async def resume_channel(request: Asked, appID: str, channelID: str) -> Response
     """A channel pauses by itself when its provider refuses everything: `paused.reason` says why. Mend that first."""
     async with of(request).pool.connection() as connection, connection.transaction():
         resumed = await channels.resume(connection, appID, channelID)
+        await administrations.note(connection, appID, by_of(request), "channel.resumed", channelID)
     return succeed(request, _view(request, resumed))
 
 
@@ -205,6 +211,7 @@ async def resume_channel(request: Asked, appID: str, channelID: str) -> Response
 )
 async def delete_channel(request: Asked, appID: str, channelID: str) -> Response[bytes]:
     """Its campaigns and their figures stay; its webhook URL answers 404 from now on."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         await channels.delete(connection, appID, channelID)
+        await administrations.note(connection, appID, by_of(request), "channel.deleted", channelID)
     return succeed(request, {})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, delete, get, patch, post
 
-from tallycast import db, endpoints, notices
+from tallycast import administrations, db, endpoints, notices
 from tallycast.endpoints import Endpoint, EndpointChange, NewEndpoint
 from tallycast.errors import BadQuery, NotFound, Unprocessable, UnsupportedMediaType
 from tallycast.idempotency import Answer
@@ -23,6 +23,7 @@ from tallycast.web.answers import (
     read_query,
     succeed,
 )
+from tallycast.web.auth import by_of
 from tallycast.web.openapi import LIMIT, OFFSET, Doc, Parameter
 from tallycast.web.services import of
 
@@ -152,6 +153,8 @@ async def create_endpoint(request: Asked, appID: str) -> Response[bytes]:
         made = await endpoints.create(
             connection, services.cipher, appID, new, services.settings.private_hosts
         )
+        by, said = by_of(request), administrations.describe(new)
+        await administrations.note(connection, appID, by, "endpoint.created", made.endpoint_id, **said)
         # The answer is kept under its Idempotency-Key: the secret is put in after that.
         return Answer(201, encode(EndpointSecret(made.endpoint_id, "")))
 
@@ -219,6 +222,8 @@ async def change_endpoint(request: Asked, appID: str, endpointID: str) -> Respon
     hosts = of(request).settings.private_hosts
     async with of(request).pool.connection() as connection, connection.transaction():
         changed = await endpoints.change(connection, appID, endpointID, wanted, hosts)
+        by, said = by_of(request), administrations.describe(wanted)
+        await administrations.note(connection, appID, by, "endpoint.changed", endpointID, **said)
     return succeed(request, _view(changed))
 
 
@@ -238,6 +243,7 @@ async def change_endpoint(request: Asked, appID: str, endpointID: str) -> Respon
 async def delete_endpoint(request: Asked, appID: str, endpointID: str) -> Response[bytes]:
     async with of(request).pool.connection() as connection, connection.transaction():
         await endpoints.delete(connection, appID, endpointID)
+        await administrations.note(connection, appID, by_of(request), "endpoint.deleted", endpointID)
     return succeed(request, {})
 
 
@@ -256,8 +262,9 @@ async def delete_endpoint(request: Asked, appID: str, endpointID: str) -> Respon
 )
 async def rotate_secret(request: Asked, appID: str, endpointID: str) -> Response[bytes]:
     """For a day each delivery has two signatures, so that the receiver can change over at any moment of it."""
-    async with of(request).pool.connection() as connection:
+    async with of(request).pool.connection() as connection, connection.transaction():
         changed = await endpoints.rotate_secret(connection, of(request).cipher, appID, endpointID)
+        await administrations.note(connection, appID, by_of(request), "endpoint.secretRotated", endpointID)
     return _show_secret(request, changed, 200)
 
 

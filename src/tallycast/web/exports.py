@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from litestar import get
 
-from tallycast import campaigns, db, exports
+from tallycast import administrations, campaigns, db, exports
+from tallycast.administrations import By
 from tallycast.cells import Options
 from tallycast.errors import BadQuery, NotFound
 from tallycast.exports import FORMATS, STATES, Format, Table
 from tallycast.spreadsheets import CSV, NDJSON, XLSX
 from tallycast.web.answers import Asked, Query, read_choice, read_period, read_query, read_text
+from tallycast.web.auth import by_of
 from tallycast.web.downloads import Download, File
 from tallycast.web.openapi import Doc, Parameter
 from tallycast.web.services import of
@@ -72,22 +74,28 @@ async def export_recipients(request: Asked, appID: str) -> Download:
     """In the order in which they were recorded, all of one moment, however long it takes. `X-Total-Rows` says how many
     there are. A connection that breaks before the end of the body means that the file is not complete: ask again.
     """
-    return send_recipients(request, appID)
+    return send_recipients(request, appID, by_of(request))
 
 
-def send_recipients(request: Asked, app_id: str) -> Download:
+def send_recipients(request: Asked, app_id: str, by: By) -> Download:
+    """It is written down before the first row goes out."""
     query = read_query(request)
     campaign = read_text(query, "campaign")
     if campaign is None:
         raise BadQuery.of("campaign is required: the id of a campaign")
     state = read_choice(query, "state", STATES)
     campaign_id = campaigns.parse_id(campaign)
-    return _download(
-        request,
-        app_id,
-        query,
-        lambda connection: exports.find_recipients(connection, app_id, campaign_id, state),
-    )
+
+    async def find(connection: db.Connection) -> Table:
+        table = await exports.find_recipients(connection, app_id, campaign_id, state)
+        if request.scope["state"]["method"] != "HEAD":
+            async with of(request).pool.connection() as writing:
+                await administrations.note(
+                    writing, app_id, by, "recipients.exported", campaign, state=state or "all"
+                )
+        return table
+
+    return _download(request, app_id, query, find)
 
 
 @get(
@@ -141,7 +149,7 @@ def _download(
     @contextlib.asynccontextmanager
     async def open_() -> AsyncIterator[File]:
         with services.exports.take(app_id):
-            async with exports.open_snapshot(services.url) as connection:
+            async with exports.open_snapshot(services.readers.connect()) as connection:
                 table = await find(connection)
                 chunks = exports.stream(table, file_format, options)
                 name = f"{table.file_name}.{file_format}"

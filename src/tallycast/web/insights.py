@@ -212,7 +212,7 @@ async def list_recipients(request: Asked, appID: str, campaignID: str) -> ASGIRe
     if cursor < 0:
         raise BadQuery.of("cursor must be one that a Link header gave")
     wanted = _read_filter(query)
-    async with of(request).pool.connection() as connection:
+    async with of(request).readers.connection() as connection:
         page = await recipients.list_page(connection, appID, campaign_id, wanted, cursor, limit)
         headers = {} if page.rows else await explain_absence(connection, appID, campaign_id)
     if page.next_cursor is not None:

@@ -21,6 +21,7 @@ _ROOT = "/v1/api/apps/{appID:str}"
 _PLACE = _ROOT.count("/") + 1
 # Which modules have the routes whose paths begin so; a test compares this with the server's own list.
 MODULES = {
+    "administrations": ("administrations",),
     "audience-samples": ("audience",),
     "campaigns": ("audience", "sendings", "stages", "trials"),
     "channels": ("channels", "templates"),

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.response import Stream
 
-from tallycast import db, digests, messages, optouts, recordings
+from tallycast import administrations, db, digests, messages, optouts, recordings
 from tallycast.errors import BadQuery, NotFound, UnsupportedMediaType
 from tallycast.idempotency import Answer
 from tallycast.messages import Entry, Line, Rejected
@@ -27,7 +27,7 @@ from tallycast.web.answers import (
     refuse_compressed,
     succeed,
 )
-from tallycast.web.auth import actor_of
+from tallycast.web.auth import actor_of, by_of
 from tallycast.web.openapi import LIMIT, OFFSET, Doc, Parameter
 from tallycast.web.services import of
 from tallycast.web.streams import read_chunks, send_report
@@ -229,6 +229,8 @@ async def remove_opt_out(request: Asked, appID: str, kind: str, recipient: str) 
         any_kind = msgspec.convert(kind, AnyKind)
         why = actor_of(request)
         removed = await optouts.remove(connection, services.cipher, appID, any_kind, [address], why)
-    if not removed:
-        raise NotFound(f"{recipient[:40]} is not opted out of {kind}")
+        if not removed:
+            raise NotFound(f"{recipient[:40]} is not opted out of {kind}")
+        whom = (await digests.take_key(connection, services.cipher, appID)).digest(address)
+        await administrations.note(connection, appID, by_of(request), "optOut.removed", whom, kind=kind)
     return succeed(request, {"removed": removed})

@@ -7,7 +7,7 @@ from tallycast import people
 from tallycast.errors import BadQuery, Unprocessable, UnsupportedMediaType
 from tallycast.people import Erasure, Person
 from tallycast.web.answers import Asked, decode, read_json, read_page, read_query, succeed
-from tallycast.web.auth import actor_of
+from tallycast.web.auth import by_of
 from tallycast.web.openapi import LIMIT, OFFSET, Doc
 from tallycast.web.services import of
 
@@ -59,7 +59,9 @@ async def get_person(request: Asked, appID: str, number: str) -> Response[bytes]
     services = of(request)
     recipient = people.read_number(number)
     async with services.pool.connection() as connection:
-        return succeed(request, await people.show(connection, services.cipher, appID, recipient))
+        found = await people.show(connection, services.cipher, appID, recipient)
+        await people.note_showing(connection, services.cipher, appID, recipient, by_of(request))
+    return succeed(request, found)
 
 
 @post(
@@ -87,9 +89,9 @@ async def erase_person(request: Asked, appID: str, number: str) -> Response[byte
     recipient = people.read_number(number)
     options = decode(await read_json(request) or b"{}", EraseOptions)
     async with services.pool.connection() as connection:
-        actor = actor_of(request)
+        by = by_of(request)
         erased = await people.erase(
-            connection, services.cipher, appID, recipient, actor, opt_out=options.opt_out
+            connection, services.cipher, appID, recipient, by, opt_out=options.opt_out
         )
     return succeed(request, erased)
 

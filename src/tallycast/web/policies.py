@@ -2,10 +2,11 @@
 
 from litestar import Response, get, patch
 
-from tallycast import policies
+from tallycast import administrations, policies
 from tallycast.errors import BadQuery
 from tallycast.policies import PolicyChange, PolicyView
 from tallycast.web.answers import Asked, decode, read_json, succeed
+from tallycast.web.auth import by_of
 from tallycast.web.openapi import Doc
 from tallycast.web.services import of
 
@@ -60,4 +61,6 @@ async def change_policy(request: Asked, appID: str) -> Response[bytes]:
     change = decode(await read_json(request), PolicyChange)
     async with of(request).pool.connection() as connection, connection.transaction():
         changed = await policies.change_policy(connection, appID, change)
+        by, said = by_of(request), administrations.describe(change)
+        await administrations.note(connection, appID, by, "policy.changed", **said)
     return succeed(request, policies.view(changed))

@@ -111,7 +111,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
     limit, offset = read_page(query)
     start_at, end_at = read_period(query)
     channel_type = read_choice(query, "channel", _CHANNELS)
-    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
+    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).readers.connection() as connection:
         page = await reports.summarize(connection, appID, limit, offset, start_at, end_at, channel_type)
     headers = next_link(request, f"offset={offset + limit}") if page.has_more and limit else None
     return succeed_tagged(request, page.rows, headers)
@@ -163,7 +163,7 @@ async def get_sent_campaigns_detail(request: Asked, appID: str) -> ASGIResponse:
     cursor = read_int(query, "cursor", 0)
     if cursor < 0:
         raise BadQuery.of("cursor must be one that a Link header gave")
-    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
+    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).readers.connection() as connection:
         page = await reports.detail(connection, appID, history_id, limit, offset, cursor, status)
         campaign_id = parse_id(history_id)
         headers = {} if page.rows else await explain_absence(connection, appID, campaign_id)

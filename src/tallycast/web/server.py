@@ -25,6 +25,7 @@ from tallycast.dashboard import (
     home,
     review,
     settings_channels,
+    settings_log,
     settings_optouts,
     settings_policy,
     settings_retention,
@@ -40,6 +41,7 @@ from tallycast.dashboard.guard import check_viewer
 from tallycast.serving import STOPS
 from tallycast.telemetry import set_up_logging
 from tallycast.web import (
+    administrations,
     audience,
     campaigns,
     changes,
@@ -120,6 +122,7 @@ API = Router(
         people.list_erasures,
         receipts.list_parked,
         receipts.list_unreadable,
+        administrations.list_administrations,
         endpoints.create_endpoint,
         endpoints.list_endpoints,
         endpoints.get_endpoint,
@@ -212,6 +215,7 @@ PAGES = Router(
         settings_retention.change,
         settings_retention.download_person,
         settings_retention.erase,
+        settings_log.show_log,
         settings_webhooks.list_endpoints,
         settings_webhooks.create,
         settings_webhooks.show_endpoint,

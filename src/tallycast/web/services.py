@@ -16,9 +16,11 @@ from tallycast.channels import Channels
 from tallycast.config import URGENT_CONNECTIONS, Settings
 from tallycast.hearings import WRITE_SECONDS
 from tallycast.intake import Intake
+from tallycast.keyholders import LOOK_SECONDS, Keyholder
 from tallycast.keys import Cipher, load_cipher
 from tallycast.limiter import Limiter
-from tallycast.links import Targets
+from tallycast.links import PRELOADED_LINKS, Targets
+from tallycast.replicas import Readers
 from tallycast.signins import SignIns
 from tallycast.spool import Spool
 from tallycast.telemetry import ACCESS_LOG, forget_dead_processes
@@ -29,6 +31,8 @@ log = logging.getLogger("tallycast.services")
 _RECOVER_SECONDS = 0.5
 _LAST_USE_SECONDS = 10.0
 _TIDY_SECONDS = 60.0
+# More than an app makes between two times.
+_NEW_LINKS = 200
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Services:
     url: str
     pool: db.Pool
     urgent: db.Pool
+    readers: Readers
     cipher: Cipher
     tokens: Tokens
     channels: Channels
@@ -69,6 +74,7 @@ def make_services(settings: Settings, url: str, operator: str | None = None) -> 
         url=url,
         pool=pool,
         urgent=urgent,
+        readers=Readers(pool, url, settings.replica_url, settings.database_connections),
         cipher=cipher,
         tokens=Tokens(urgent),
         channels=Channels(urgent, cipher),
@@ -88,12 +94,16 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     forget_dead_processes()
     await services.pool.open(wait=True, timeout=30)
     await services.urgent.open(wait=True, timeout=30)
-    await _preload(services)
+    await services.readers.open()
+    await learn(services, PRELOADED_LINKS)
+    keyholder = Keyholder(services.pool.connection, services.cipher)
     jobs = [
         asyncio.create_task(db.repeat(services.intake.recover, _RECOVER_SECONDS)),
         asyncio.create_task(db.repeat(services.tokens.write_last_uses, _LAST_USE_SECONDS)),
         asyncio.create_task(db.repeat(services.intake.hearings.write, WRITE_SECONDS)),
         asyncio.create_task(db.repeat(lambda: _tidy(services), _TIDY_SECONDS)),
+        asyncio.create_task(db.repeat(lambda: learn(services, _NEW_LINKS), _TIDY_SECONDS)),
+        asyncio.create_task(db.repeat(keyholder.tell, LOOK_SECONDS)),
     ]
     services.is_ready = True
     try:
@@ -107,16 +117,21 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
         await services.intake.close()
         with contextlib.suppress(*db.AWAY):
             await services.tokens.write_last_uses()
+            await keyholder.leave()
+        await services.readers.close()
         await services.urgent.close()
         await services.pool.close()
         ACCESS_LOG.flush()
 
 
-async def _preload(services: Services) -> None:
+async def learn(services: Services, links: int) -> None:
+    """Learn all channels and so many of each app's latest links, also those that were made at other servers: webhooks
+    and redirects go on when the database goes away.
+    """
     async with services.pool.connection() as connection:
         known = await apps.list_apps(connection)
     await services.channels.preload([app.app_id for app in known])
-    await services.targets.preload(known)
+    await services.targets.preload(known, links)
 
 
 async def _tidy(services: Services) -> None:
