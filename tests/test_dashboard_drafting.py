@@ -92,7 +92,7 @@ def url(serving: Server) -> Iterator[str]:
 def desk(serving: Server, url: str, simulator: str, client: httpx.Client) -> Desk:
     house = make_house(serving.url, url)
     house.emails["second"] = f"second@{house.app_id}.example".lower()
-    add_staff(url, house.emails["second"], house.app_id, "approver", name="Sam", eid="E8")
+    add_staff(url, house.emails["second"], house.app_id, "approver", name="Sam")
 
     async def make_token(connection: db.Connection) -> str:
         return (await apps.create_token(connection, house.app_id)).plain
@@ -145,8 +145,9 @@ def test_a_campaign_is_made_approved_by_another_started_and_sent_by_forms_alone(
     assert submit(editor, f"{path}/start").status_code == 303
     wait_for(lambda: desk.get(path)["stage"] == "sent")
     standing = desk.get(path)
-    assert (standing["createdBy"], standing["senderEID"]) == ("Editor", "E7")
-    assert standing["createdAs"] == "staff E7 (Editor)"
+    eid = desk.house.emails["editor"]
+    assert (standing["createdBy"], standing["senderEID"]) == ("Editor", eid)
+    assert standing["createdAs"] == f"staff {eid} (Editor)"
     assert standing["totals"]["totalRecipients"] == 2
 
 
@@ -417,7 +418,7 @@ def test_starting_twice_at_once_sends_once(desk: Desk) -> None:
     wait_for(lambda: desk.get(path)["stage"] == "sent")
     steps = desk.app.result("GET", f"/campaigns/{path.rpartition('/')[2]}/transitions")
     assert [one["action"] for one in steps] == ["start", "finish"]
-    assert steps[0]["actor"] == "staff E7 (Editor)"
+    assert steps[0]["actor"] == f"staff {desk.house.emails['editor']} (Editor)"
 
 
 def test_a_schedule_is_a_clock_in_a_time_zone_and_shown_in_utc_too(desk: Desk) -> None:

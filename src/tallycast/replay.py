@@ -14,7 +14,7 @@ from tallycast.progress import bar
 from tallycast.providers import PROVIDERS
 from tallycast.receipts import Applied, Arrival, now_ms
 
-_BODIES = 2000
+_BODIES = 5000
 
 
 class Replayed(msgspec.Struct):

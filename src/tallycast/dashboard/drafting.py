@@ -10,9 +10,10 @@ from tallycast import campaigns, channels, db, drafts, parameters, sendings, tem
 from tallycast.channels import Channel
 from tallycast.dashboard import mistakes, once
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import local_path, person_of
+from tallycast.dashboard.guard import local_path, person_of, viewer_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.dashboard.places import base_of
+from tallycast.dashboard.sayings import say
 from tallycast.drafts import Fallback, NewSending, SendingChange
 from tallycast.errors import BadQuery, ServiceUnavailable, Unprocessable
 from tallycast.sendings import Kind, Sending
@@ -289,5 +290,6 @@ async def refresh_templates(request: Asked, appID: str, channelID: str) -> Respo
         listed = await templates.refresh(services.pool.connection, services.cipher, hosts, channel)
         flash["n"] = len(listed)
     except (Unprocessable, ServiceUnavailable) as problem:
-        flash = {"key": "draft.templates_not_listed", "mood": "bad", "why": problem.message}
+        why = say(viewer_of(request).language, problem.message)
+        flash = {"key": "draft.templates_not_listed", "mood": "bad", "why": why}
     return redirect(request, local_path(form_of(request).text("next")), flash=make_flash(request, **flash))

@@ -22,9 +22,10 @@ from tallycast.dashboard import bubbles, mistakes, whens
 from tallycast.dashboard.actions import act
 from tallycast.dashboard.bubbles import Bubble
 from tallycast.dashboard.forms import form_of
-from tallycast.dashboard.guard import app_of, person_of
+from tallycast.dashboard.guard import app_of, person_of, viewer_of
 from tallycast.dashboard.pages import is_partial, make_flash, redirect, render
 from tallycast.dashboard.places import base_of
+from tallycast.dashboard.sayings import say
 from tallycast.dashboard.whens import BadMoment
 from tallycast.drafts import SendingChange
 from tallycast.errors import BadQuery, Unprocessable
@@ -210,7 +211,7 @@ async def send_test(request: Asked, appID: str, campaignID: str) -> Response[byt
         _OUTCOMES[outcome.outcome],
         "bad" if outcome.outcome in {"refused", "unknown"} else "good",
         recipient=outcome.recipient,
-        why=outcome.reason or "",
+        why=say(viewer_of(request).language, outcome.reason or ""),
     )
     return redirect(request, f"{base_of(appID, campaign_id)}/review", flash=flash)
 

@@ -64,8 +64,8 @@ addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll("[data-filters] :disabled")) field.disabled = false;
 });
 
-// A form that changes something is sent once, however often its button is pressed.
-on("submit", "form[method=post]", (form, event) => {
+// A form that changes something is sent once, however often its button is pressed. A download leaves its page as it is.
+on("submit", "form[method=post]:not([data-download])", (form, event) => {
   if (form.dataset.sent) event.preventDefault();
   else if (!event.defaultPrevented) {
     form.dataset.sent = "1";
