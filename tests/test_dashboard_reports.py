@@ -162,7 +162,7 @@ def test_campaigns_are_found_by_name_id_channel_and_period_of_the_apps_own_clock
         assert browser.get(f"{base}?{wrong}").status_code == 400
 
 
-@pytest.mark.parametrize("sort", ["-date", "date", "name", "-delivered", "read"])
+@pytest.mark.parametrize("sort", ["-date", "date", "name", "-delivered", "read", "-queued"])
 def test_pages_give_each_campaign_once_in_order_forth_and_back(house: House, sort: str) -> None:
     add_campaigns(house, 130)
     browser, seen = house.enter("viewer"), list[list[str]]()
@@ -218,6 +218,10 @@ def test_figures_of_a_campaign_lead_to_exactly_the_people_behind_them(house: Hou
     for link, texts in links.items():
         assert browser.get(link).status_code == 200
         assert texts == {str(len(rows_of(browser)))}, link
+    browser.get(f"{base}/recipients", params={"state": "failed"})
+    assert "2 recipients" in browser.page.text
+    browser.get(f"{base}/recipients", params={"state": "failed", "country": "HK"})
+    assert " recipients" not in browser.page.text
 
 
 def people_links(page: Page) -> dict[str, set[str]]:

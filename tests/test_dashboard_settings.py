@@ -136,7 +136,7 @@ def test_the_check_shows_the_last_receipt_and_who_was_refused(house: House, admi
 
     def has_heard() -> bool:
         text = admin.get(path, headers={"HX-Request": "true"}).text
-        return "delivered" in text and "Last refused" in text
+        return "a message was delivered" in text and "Last refused" in text
 
     wait_for(has_heard)
     admin.get(path)

@@ -35,6 +35,7 @@ from tallycast.moments import write_moment
 from tallycast.portions import Preparer
 from tallycast.references import write_reference
 from tallycast.spreadsheets import CSV
+from terminal import Terminal
 from test_insights import click
 
 pytestmark = pytest.mark.anyio
@@ -374,6 +375,18 @@ def test_a_person_is_shown_and_erased_over_http_and_by_command(app: App, server:
     assert ADA.removeprefix("+") not in "".join(
         re.findall(rf"^.*{app.app_id}.*$", server.log.read_text(), re.MULTILINE)
     )
+
+
+def test_a_terminal_is_asked_before_a_person_is_erased(
+    app: App, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.record(app.add_channel(), ["m-0"])
+    terminal = Terminal(server, app, "local")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    terminal.run("people", "erase", ADA, status=1, text="n\n")
+    assert f"{ADA} is made anonymous everywhere, for ever. Are you sure?" in terminal.stderr
+    assert terminal.run("people", "erasures") == "nobody was erased\n"
+    assert terminal.run("people", "erase", ADA, text="y\n").startswith("erased, now anon")
 
 
 def test_who_may_only_read_reports_may_not_see_or_erase_a_person(app: App, server: Server) -> None:

@@ -186,6 +186,7 @@ PAGES = Router(
         actions.ask_start,
         *actions.ACTIONS,
         actions.retry_failed,
+        actions.leave_action,
         settings_channels.show_settings,
         settings_channels.list_channels,
         settings_channels.show_new,

@@ -79,6 +79,17 @@ addEventListener("pageshow", () => {
   }
 });
 
+// Fields that one choice needs are shown with it: data-shown-with="name=value" of the form's radio buttons.
+const fit = (form) => {
+  for (const part of form.querySelectorAll("[data-shown-with]")) {
+    const [name, value] = part.dataset.shownWith.split("=");
+    const chosen = form.elements[name]?.value;
+    part.hidden = chosen !== undefined && chosen !== value;
+  }
+};
+for (const part of document.querySelectorAll("[data-shown-with]")) fit(part.closest("form"));
+on("change", "form [type=radio]", (field) => fit(field.form));
+
 // A file can be dropped on the form that asks for one.
 on("dragover", "[data-drop]", (form, event) => {
   event.preventDefault();
