@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
-from tallycast import campaigns, db, policies, readiness, retries, sendings, stages
+from tallycast import campaigns, db, policies, readiness, reports, retries, sendings, stages
 from tallycast.dashboard.forms import form_of
 from tallycast.dashboard.guard import app_of, person_of, viewer_of
 from tallycast.dashboard.pages import is_partial, make_flash, redirect, render
@@ -175,7 +175,7 @@ async def leave_action(request: Asked, appID: str, campaignID: str) -> Response[
     """Somebody opens or reloads the address of an action: nothing is done, and it is the campaign that is meant."""
     campaign_id = campaigns.parse_id(campaignID)
     async with of(request).pool.connection() as connection:
-        await sendings.find(connection, appID, campaign_id)
+        await reports.find_sent(connection, appID, campaign_id)
     return redirect(request, base_of(appID, campaign_id))
 
 
