@@ -190,7 +190,7 @@ def test_a_sample_file_can_be_imported_as_it_is(desk: Desk) -> None:
     done = CliRunner().invoke(main, ["campaign", "sample", "whatsapp", "--out", "sample.pdf"])
     assert (done.exit_code, done.stderr) == (
         2,
-        "tallycast: Bad query: --out must end in .csv or .xlsx, not sample.pdf\n",
+        "tallycast: --out must end in .csv or .xlsx, not sample.pdf\n",
     )
 
 

@@ -92,7 +92,7 @@ def url(serving: Server) -> Iterator[str]:
 def desk(serving: Server, url: str, simulator: str, client: httpx.Client) -> Desk:
     house = make_house(serving.url, url)
     house.emails["second"] = f"second@{house.app_id}.example".lower()
-    add_staff(url, house.emails["second"], house.app_id, "approver", name="Sam", eid="E8")
+    add_staff(url, house.emails["second"], house.app_id, "approver", name="Sam")
 
     async def make_token(connection: db.Connection) -> str:
         return (await apps.create_token(connection, house.app_id)).plain
@@ -145,8 +145,9 @@ def test_a_campaign_is_made_approved_by_another_started_and_sent_by_forms_alone(
     assert submit(editor, f"{path}/start").status_code == 303
     wait_for(lambda: desk.get(path)["stage"] == "sent")
     standing = desk.get(path)
-    assert (standing["createdBy"], standing["senderEID"]) == ("Editor", "E7")
-    assert standing["createdAs"] == "staff E7 (Editor)"
+    eid = desk.house.emails["editor"]
+    assert (standing["createdBy"], standing["senderEID"]) == ("Editor", eid)
+    assert standing["createdAs"] == f"staff {eid} (Editor)"
     assert standing["totals"]["totalRecipients"] == 2
 
 
@@ -159,9 +160,11 @@ def test_nobody_approves_what_they_made_whatever_name_they_take(desk: Desk, url:
     approver.get("/account")
     submit(approver, "/account/name", name="Somebody else")
     approver.get(f"{path}/actions")
-    answer = submit(approver, f"{path}/approve")
-    assert answer.status_code == 403
-    assert "another person" in approver.page.text
+    assert "Another person must approve it." in approver.page.text
+    assert approver.page.find_all("form", action=f"{path}/approve") == []
+    assert approver.post(f"{path}/approve").headers["location"] == path
+    approver.follow()
+    assert "That was not done: another person" in approver.answer.text
     assert desk.get(path)["stage"] == "pendingApproval"
 
 
@@ -172,8 +175,9 @@ def test_a_campaign_is_sent_back_with_a_reason_paused_resumed_and_cancelled(desk
     editor.get(f"{path}/actions")
     submit(editor, f"{path}/submit")
     admin.get(f"{path}/actions")
-    assert submit(admin, f"{path}/reject", note="").status_code == 422
-    assert "Say what is to be changed." in admin.page.text
+    assert submit(admin, f"{path}/reject", note="").headers["location"] == path
+    assert "Say what is to be changed." in admin.follow().text
+    admin.get(f"{path}/actions")
     assert submit(admin, f"{path}/reject", note="Wrong text").status_code == 303
     assert desk.get(path)["stage"] == "draft"
     editor.get(f"{path}/actions")
@@ -199,7 +203,51 @@ def test_only_what_is_possible_now_and_allowed_has_a_button(desk: Desk) -> None:
     assert offers(editor) == {"submit", "start", "cancel"}
     assert offers(viewer) == set()
     submit(editor, f"{path}/submit")
-    assert offers(editor) == {"start", "pause", "cancel"}
+    assert offers(editor) == {"start", "cancel"}, "what has no moment has nothing to pause"
+    editor.get(path)
+    assert "Ready to start" in editor.page.text
+    assert "It waits until somebody starts it." in editor.page.text
+
+
+def test_a_refused_action_is_told_on_the_review_and_its_address_leads_to_the_campaign(desk: Desk) -> None:
+    editor = desk.enter("editor")
+    path = desk.draft(editor)
+    editor.get(f"{path}/actions?on=review")
+    assert editor.page.find_all("a", href=f"{path}/review") == []
+    assert submit(editor, f"{path}/submit").headers["location"] == f"{path}/review"
+    assert "That was not done: it has no recipients" in editor.follow().text
+    assert editor.get(f"{path}/submit").headers["location"] == path
+
+
+def test_a_channel_that_cannot_send_is_not_offered_and_the_review_warns_of_it(desk: Desk) -> None:
+    editor = desk.enter("editor")
+    bare = desk.app.add_channel(type="sms", provider="sandbox", phone="BARE")
+    editor.get(f"{desk.base}/new?kind=smsDynamic")
+    option = editor.page.find("option", value=bare)
+    assert (option.text, "disabled" in option.attributes) == ("Shop · BARE · cannot send yet", True)
+    new = f"{desk.base}/new"
+    assert submit(editor, new, name="Sale", content="Hi", channel=bare).status_code == 422
+    assert "This channel cannot send yet." in editor.page.find("p", id="field-channel-error").text
+    made = desk.app.result("POST", "/campaigns", json={
+        "campaignName": "Sale", "kind": "smsDynamic", "channelID": bare, "content": "Hi"})["id"]  # fmt: skip
+    editor.get(f"{desk.base}/{made}/review")
+    assert "channel Shop cannot send yet, it needs: baseURL, apiKey" in editor.page.text
+
+
+def test_a_story_shows_the_text_of_its_recipient(desk: Desk) -> None:
+    editor = desk.enter("editor")
+    path = desk.ready(editor)
+    editor.get(f"{path}/recipients/0")
+    assert editor.page.find("p", **{"class": "said"}).text == "Hi Mei"
+    submit_start(editor, path)
+    wait_for(lambda: desk.get(path)["stage"] == "sent")
+    editor.get(f"{path}/recipients/1")
+    assert editor.page.find("p", **{"class": "said"}).text == "Hi Ann"
+
+
+def submit_start(browser: Browser, path: str) -> None:
+    browser.get(f"{path}/start")
+    assert submit(browser, f"{path}/start").status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -417,7 +465,7 @@ def test_starting_twice_at_once_sends_once(desk: Desk) -> None:
     wait_for(lambda: desk.get(path)["stage"] == "sent")
     steps = desk.app.result("GET", f"/campaigns/{path.rpartition('/')[2]}/transitions")
     assert [one["action"] for one in steps] == ["start", "finish"]
-    assert steps[0]["actor"] == "staff E7 (Editor)"
+    assert steps[0]["actor"] == f"staff {desk.house.emails['editor']} (Editor)"
 
 
 def test_a_schedule_is_a_clock_in_a_time_zone_and_shown_in_utc_too(desk: Desk) -> None:
@@ -434,7 +482,7 @@ def test_a_schedule_is_a_clock_in_a_time_zone_and_shown_in_utc_too(desk: Desk) -
         ({"time": ""}, "time", "Enter a time."),
         ({"zone": "Mars/Base"}, "zone", "Choose a time zone of the list."),
         ({"date": "2029-03-25", "time": "02:30", "zone": "Europe/Berlin"}, "time", "Clocks are put forward"),
-        ({"date": "2020-01-01"}, "date", "is in the past"),
+        ({"date": "2020-01-01"}, "date", "That moment is past."),
     ):
         editor.get(f"{path}/review")
         assert submit(editor, f"{path}/when", **{**when, **wrong}).status_code == 422

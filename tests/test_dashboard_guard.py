@@ -94,10 +94,12 @@ async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
         yield found
 
 
-async def enter(database_url: str, app_id: str | None = None, role: Role | None = None) -> str:
+async def enter(database_url: str, app_id: str | None = None, role: Role | None = None, eid: str = "") -> str:
     """The token of a session of somebody with that role, or of an owner."""
     address = f"{apps.random_text(10)}@x".lower()
-    made = await asyncio.to_thread(add_staff, database_url, address, app_id, role, is_owner=app_id is None)
+    made = await asyncio.to_thread(
+        add_staff, database_url, address, app_id, role, eid=eid, is_owner=app_id is None
+    )
     async with db.connect(database_url) as connection:
         return await sessions.start(connection, made.staff_id, "")
 
@@ -108,17 +110,18 @@ async def test_each_role_opens_its_own_pages_and_those_of_lesser_ones(
     async with db.connect(database_url) as connection:
         app_id = (await apps.create_app(connection, "Shop")).app_id
     for rank, role in enumerate(ROLES):
-        client.cookies.set("tallycast_session", await enter(database_url, app_id, role))
+        eid = f"{app_id}-{role}"
+        client.cookies.set("tallycast_session", await enter(database_url, app_id, role, eid))
         for place, needed in enumerate(ROLES):
             answer = await client.get(f"/apps/{app_id}/{needed}")
-            expected = (200, f"staff E7 (Mei Chan) {role}") if place <= rank else (403, None)
+            expected = (200, f"staff {eid} (Mei Chan) {role}") if place <= rank else (403, None)
             assert (answer.status_code, answer.text if answer.is_success else None) == expected
             assert (await client.get(f"/apps/another/{needed}")).status_code == 404
-        assert (await client.get("/people")).text == "staff E7 (Mei Chan) None"
+        assert (await client.get("/people")).text == f"staff {eid} (Mei Chan) None"
         assert (await client.get("/owners")).status_code == 403
-    client.cookies.set("tallycast_session", await enter(database_url))
+    client.cookies.set("tallycast_session", await enter(database_url, eid=app_id))
     for needed in ROLES:
-        assert (await client.get(f"/apps/{app_id}/{needed}")).text == "staff E7 (Mei Chan) admin"
+        assert (await client.get(f"/apps/{app_id}/{needed}")).text == f"staff {app_id} (Mei Chan) admin"
         assert (await client.get(f"/apps/another/{needed}")).status_code == 404
     assert (await client.get("/owners")).status_code == 200
 

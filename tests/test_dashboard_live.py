@@ -250,7 +250,9 @@ async def test_the_first_paint_takes_the_same_few_queries_however_many_recipient
         queries.append(query)
         return await execute(self, query, *args, **options)
 
-    made = await staff.create(connection, f"{stage.app_id}@x.example".lower(), "Mei", "E1", is_owner=True)
+    made = await staff.create(
+        connection, f"{stage.app_id}@x.example".lower(), "Mei", stage.app_id, is_owner=True
+    )
     token = await sessions.start(connection, made.staff_id, "")
     services = make_services(Settings(data_dir=server.data_dir), database_url)
     await services.pool.open(wait=True)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard import PASSWORD, Browser, House, add_staff, make_house
+from dashboard import PASSWORD, Browser, House, Page, add_staff, make_house
 from harness import Server, start_server, wait_for
 from tallycast import sessions
 from tallycast.apps import random_text
@@ -70,13 +70,36 @@ def test_signing_in_again_ends_the_session_that_was(browser: Browser, email: str
     assert stranger.get("/account").status_code == 303
 
 
-def test_the_cookie_is_for_https_alone_where_the_public_url_is(database_url: str, tmp_path: Path) -> None:
+def test_the_cookie_is_for_https_and_this_host_alone_where_the_public_url_is_https(
+    database_url: str, tmp_path: Path, email: str
+) -> None:
     own = start_server(tmp_path, "--database-url", database_url, "--public-url", "https://pages.example.com")
     try:
-        answer = httpx.get(own.url + "/sign-in")
+        seen = httpx.get(own.url + "/sign-in")
+        [cookie] = seen.headers.get_list("set-cookie")
+        token = cookie.partition(";")[0].partition("=")[2]
+        csrf = Page(seen.text).find("input", name="csrf").attributes["value"]
+        typed = {"csrf": csrf, "email": email, "password": PASSWORD}
+        planted = httpx.post(
+            own.url + "/sign-in", data=typed, headers={"Cookie": f"tallycast_session={token}"}
+        )
+        headers = {"Cookie": f"__Host-tallycast_session={token}"}
+        taken = httpx.post(own.url + "/sign-in", data=typed, headers=headers)
+        headers = {"Cookie": taken.headers.get_list("set-cookie")[0].partition(";")[0]}
+        left = httpx.post(
+            own.url + "/sign-out",
+            data={"csrf": guard.make_csrf(headers["Cookie"].partition("=")[2])},
+            headers=headers,
+        )
     finally:
         assert own.stop() == 0
-    assert all("Secure" in cookie for cookie in answer.headers.get_list("set-cookie"))
+    closed = r"__Host-tallycast_session=[\w-]{43}; HttpOnly; Max-Age=604800; Path=/; SameSite=lax; Secure"
+    assert re.fullmatch(closed, cookie)
+    assert (planted.status_code, taken.status_code, left.status_code) == (403, 303, 303)
+    given = taken.headers.get_list("set-cookie")
+    assert re.fullmatch(closed, given[0])
+    assert all("Secure" in one for one in given)
+    assert left.headers["set-cookie"].startswith('__Host-tallycast_session=""; HttpOnly; Max-Age=0; Path=/')
 
 
 @pytest.mark.parametrize("who", ["wrong password", "unknown", "disabled", "without a password", "empty"])

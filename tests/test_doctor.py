@@ -253,11 +253,24 @@ def test_a_campaign_without_any_receipt_is_told(patient: Patient) -> None:
     made = patient.start_campaign()
     patient.ask("update campaigns set sent_at = now() - interval '1 hour' where app_id = %s", patient.app_id)
     state, found, advice = about(patient.look(status=1), "receipts")
-    assert (state, found.startswith(f"SMS +85230001234: none has come for campaign {made} of ")) == (
-        "mend",
-        True,
-    )
+    assert state == "mend"
+    assert found.startswith(f"SMS +85230001234: nothing has come since campaign {made} of ")
+    assert found.endswith("; the last word: none")
     assert "is the webhook URL set at the provider?" in advice
+
+    def hear(ago: str) -> tuple[str, str, str]:
+        patient.ask(
+            "update channels set heard_at = now() - %s::interval where app_id = %s", ago, patient.app_id
+        )
+        return about(patient.look(status=1), "receipts")
+
+    state, found, _ = hear("2 hours")
+    assert (state, "the last word: 20" in found) == ("mend", True)
+    state, found, advice = hear("10 minutes")
+    assert (state, advice) == ("well", "")
+    assert found.startswith("SMS +85230001234: the last word came at 20")
+    patient.add_channel()  # of the same sender, and never heard
+    assert about(patient.look(status=1), "receipts")[0] == "well"
 
 
 def test_receipts_that_wait_on_disk_are_told(patient: Patient) -> None:

@@ -426,9 +426,9 @@ async def test_the_summaries_of_a_period_are_those_of_the_report(
     assert data.decode() == (
         "campaignID,date,campaignName,channel,createdBy,senderPhone,senderChannelName,senderSourceName,senderEID,"
         "subject,totalRecipients,queued,delivered,read,replied,pending,failed\r\n"
-        f'{ids[3]},2026-11-04T03:00:00.123Z,"Spring sale",SMS,,+85230001234,,,,,1,0,0,,,,\r\n'
+        f'{ids[3]},2026-11-04T03:00:00.123Z,"Spring sale",SMS,,+85230001234,,,,,1,0,0,,0,1,0\r\n'
         f'{ids[2]},2026-11-03T03:00:00.123Z,"Spring sale",WhatsApp,,+85230001234,"Shop",,,,1,0,1,1,0,0,0\r\n'
-        f'{ids[1]},2026-11-02T03:00:00.123Z,"Spring sale",SMS,,+85230001234,,,,,1,0,0,,,,\r\n'
+        f'{ids[1]},2026-11-02T03:00:00.123Z,"Spring sale",SMS,,+85230001234,,,,,1,0,0,,0,1,0\r\n'
     )
     rows = read_parquet(parts)
     assert [row["campaignID"] for row in rows] == [ids[4], ids[2], ids[0]]

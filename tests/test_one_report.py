@@ -27,8 +27,9 @@ from terminal import PLACES, Place, Terminal
 FIGURES = ("totalRecipients", "delivered", "read", "replied", "pending", "failed")
 PERIOD = {"startAt": "2026-11-01T00:00:00Z", "endAt": "2026-12-01T00:00:00Z"}
 Figures = dict[str, tuple[Any, ...]]
-# By name, as the contract counts: an SMS campaign has recipients and delivered only.
-EXPECTED: Figures = {"November sale": (5, 3, 2, 1, 1, 1), "Reminder": (3, 2, None, None, None, None)}
+# By name. The contract leaves out most figures of an SMS campaign; the page and its files have all that are known.
+BY_CONTRACT: Figures = {"November sale": (5, 3, 2, 1, 1, 1), "Reminder": (3, 2, None, None, None, None)}
+IN_FULL: Figures = {"November sale": (5, 3, 2, 1, 1, 1), "Reminder": (3, 2, None, 0, 1, 0)}
 Look = Callable[["Desk"], Figures]
 
 
@@ -96,7 +97,6 @@ def ask_changes(desk: Desk) -> Figures:
 
 
 def look_at_page(desk: Desk) -> Figures:
-    """The page has all figures of both kinds: of those that the contract leaves out it must not be judged."""
     browser = desk.house.enter("viewer")
     browser.get(
         f"/apps/{desk.app.app_id}/campaigns?period=custom&from=2026-11-01T00:00&until=2026-12-01T00:00"
@@ -111,10 +111,8 @@ def look_at_page(desk: Desk) -> Figures:
     found: Figures = {}
     for n, name in enumerate(names):
         # sent, sender, recipients, delivered, read, replied, awaiting receipt, failed, queued
-        shown = [int(text) if text.isdecimal() else None for text in cells[n * width + 2 : n * width + 8]]
-        found[name] = tuple(
-            figure if known is not None else None for figure, known in zip(shown, EXPECTED[name], strict=True)
-        )
+        shown = cells[n * width + 2 : n * width + 8]
+        found[name] = tuple(int(text) if text.isdecimal() else None for text in shown)
     return found
 
 
@@ -191,14 +189,17 @@ def ask_assistant(desk: Desk) -> Figures:
 
 @pytest.mark.parametrize(
     "look",
-    [
-        ask_api, ask_changes, look_at_page, *map(run_report, PLACES), read_csv, read_ndjson, read_xlsx, read_parquet,
-        use_client, ask_assistant,
-    ],
-    ids=[
-        "API", "change feed", "dashboard", *(f"command line, {place}" for place in PLACES), "CSV", "NDJSON", "XLSX",
-        "Parquet", "client", "MCP",
-    ],
-)  # fmt: skip
-def test_a_periods_figures_are_the_same_wherever_somebody_looks(desk: Desk, look: Look) -> None:
-    assert look(desk) == EXPECTED
+    [ask_api, ask_changes, *map(run_report, PLACES), use_client, ask_assistant],
+    ids=["API", "change feed", *(f"command line, {place}" for place in PLACES), "client", "MCP"],
+)
+def test_a_periods_figures_are_the_same_wherever_the_contract_is_answered(desk: Desk, look: Look) -> None:
+    assert look(desk) == BY_CONTRACT
+
+
+@pytest.mark.parametrize(
+    "look",
+    [look_at_page, read_csv, read_ndjson, read_xlsx, read_parquet],
+    ids=["dashboard", "CSV", "NDJSON", "XLSX", "Parquet"],
+)
+def test_a_periods_figures_are_the_same_on_the_page_and_in_its_files(desk: Desk, look: Look) -> None:
+    assert look(desk) == IN_FULL

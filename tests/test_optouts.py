@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stage import BEGIN_MS, Stage, at, make_stage, says, until_blocked
-from tallycast import consent, db, optouts, policies, receipts, spool
+from tallycast import apps, consent, db, optouts, policies, receipts, spool
 from tallycast.channels import Channel
 from tallycast.events import ButtonClick, Event, Identity, Preference, Receipt, Status, TextReply
 from tallycast.keys import Cipher
@@ -465,3 +465,32 @@ def test_the_memory_of_identities_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     for n in range(5):
         consent.remember("app", {f"HK.{n}": "1"})
         assert len(consent._written) <= 2  # noqa: SLF001 - that it is bounded shows nowhere else
+
+
+async def test_who_opts_out_of_everything_holds_up_nobody_who_tells_of_an_opt_out(
+    stage: Stage, database_url: str
+) -> None:
+    """Both wake the app: the one that has done so must not wait for the other's rows."""
+    await stage.connection.execute(
+        b"insert into webhook_endpoints (app_id, endpoint_id, url, description, events, secret) "
+        b"values (%s, 'ep', 'https://example.com', '', '{}', '')", [stage.app_id]
+    )  # fmt: skip
+    async with db.connect(database_url) as other, db.connect(database_url) as watcher:
+
+        async def add() -> None:
+            async with other.transaction():
+                await optouts.add(other, stage.app_id, "all", [ADA], "by order")
+
+        async with stage.connection.transaction():
+            await db.execute(
+                stage.connection,
+                b"insert into opt_outs (app_id, kind, recipient, source, evidence, opted_out_at) "
+                b"values (%(app_id)s, 'whatsApp', %(recipient)s, 'reply', '', now())",
+                {"app_id": stage.app_id, "recipient": ADA},
+            )
+            adding = asyncio.create_task(add())
+            await until_blocked(watcher, other)
+            await apps.wake(stage.connection, stage.app_id)
+        await adding
+    assert await is_blocked(stage, ADA, "sms")
+    assert await is_blocked(stage, ADA, "whatsApp")

@@ -1,7 +1,9 @@
 """One person: everything about a number is told, and after the erasure nothing of it is found anywhere."""
 
+import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -34,6 +36,7 @@ from tallycast.moments import write_moment
 from tallycast.portions import Preparer
 from tallycast.references import write_reference
 from tallycast.spreadsheets import CSV
+from terminal import Terminal
 from test_insights import click
 
 pytestmark = pytest.mark.anyio
@@ -229,6 +232,30 @@ async def test_without_an_order_to_opt_out_only_what_the_person_has_said_survive
     assert kept.opted_out_at == at(0)
 
 
+def whatsapp_id(digits: str, before: bytes = b"\x1c\x18") -> str:
+    """As WhatsApp makes them: base64 of a head, the number and a random end."""
+    raw = before + bytes([len(digits)]) + digits.encode() + b"\x15\x02\x00\x11\x18\x129A3CA5B3D4CD6E67E7\x00"
+    return f"wamid.{base64.b64encode(raw).decode()}"
+
+
+async def test_parked_receipts_whose_id_holds_the_number_go_and_those_of_others_stay(stage: Stage) -> None:
+    channel = await stage.add_channel()
+    theirs = [whatsapp_id(DIGITS, bytes(n)) for n in range(4)] + [f"wamid.{DIGITS}"]
+    longer = [whatsapp_id(f"{DIGITS}5"), whatsapp_id(f"1{DIGITS}")]
+    near = [whatsapp_id(BOB[1:], bytes(n)) for n in range(3)]
+    others = sorted([*near, *longer, f"m-{DIGITS}5", whatsapp_id(DIGITS).lower()])
+    assert whatsapp_id("85298765432").startswith("wamid.HBgLODUyOTg3NjU0MzIVAgARGBI5QTNDQTVCM0Q0Q0Q2RTY3RTcA")
+    await stage.apply(
+        channel, *(says(one, "read") for one in (*theirs, *others)), ButtonClick("Yes", theirs[0])
+    )
+    erased = await erase(stage)
+    assert erased.touched["parked"] == 6
+    found = await stage.connection.execute(
+        b"select message_id from parked where app_id = %s order by message_id", [stage.app_id]
+    )
+    assert [one for (one,) in await found.fetchall()] == others
+
+
 async def test_late_receipts_of_an_erased_person_still_count(stage: Stage, database_url: str) -> None:
     channel = await stage.add_channel()
     campaign_id = await stage.sent(channel, f"wamid.{DIGITS}", None)
@@ -343,8 +370,24 @@ def test_a_person_is_shown_and_erased_over_http_and_by_command(app: App, server:
     wait_for(lambda: "POST /v1/api/apps/" + app.app_id + "/people/.../erase 200" in server.log.read_text())
     app.request("DELETE", f"/opt-outs/all/{ADA}")
     wait_for(lambda: "DELETE /v1/api/apps/" + app.app_id + "/opt-outs/all/... " in server.log.read_text())
-    assert f"/people/{ADA}" not in server.log.read_text()
-    assert f"/opt-outs/all/{ADA}" not in server.log.read_text()
+    app.request("GET", "/opt-outs", params={"recipient": ADA})  # no query is logged
+    assert app.request("GET", "/opt-outs?limit=1&offset=3").status_code == 200
+    wait_for(lambda: server.log.read_text().count(f"GET /v1/api/apps/{app.app_id}/opt-outs 200") > 2)
+    assert ADA.removeprefix("+") not in "".join(
+        re.findall(rf"^.*{app.app_id}.*$", server.log.read_text(), re.MULTILINE)
+    )
+
+
+def test_a_terminal_is_asked_before_a_person_is_erased(
+    app: App, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.record(app.add_channel(), ["m-0"])
+    terminal = Terminal(server, app, "local")
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True)
+    terminal.run("people", "erase", ADA, status=1, text="n\n")
+    assert f"{ADA} is made anonymous everywhere, for ever. Are you sure?" in terminal.stderr
+    assert terminal.run("people", "erasures") == "nobody was erased\n"
+    assert terminal.run("people", "erase", ADA, text="y\n").startswith("erased, now anon")
 
 
 def test_who_may_only_read_reports_may_not_see_or_erase_a_person(app: App, server: Server) -> None:

@@ -1,5 +1,6 @@
 """People: emails, roles, owners, passwords, sessions, one-time links, how often one may try, and the commands for all that."""
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,10 @@ def email() -> str:
     return f"{apps.random_text(12)}@example.com".lower()
 
 
+def eid() -> str:
+    return f"E{apps.random_text(12)}"
+
+
 async def age_sessions(connection: db.Connection, staff_id: str, column: str, by: timedelta) -> None:
     query = f"update staff_sessions set {column} = {column} - %s where staff_id = %s"
     await connection.execute(query.encode(), [by, staff_id])
@@ -30,11 +35,33 @@ async def age_sessions(connection: db.Connection, staff_id: str, column: str, by
 
 async def test_an_email_is_taken_in_any_case_and_found_in_any_case(connection: db.Connection) -> None:
     address = email()
-    made = await staff.create(connection, f" {address.upper()} ", "  Mei   Chan ", "E7")
+    made = await staff.create(connection, f" {address.upper()} ", "  Mei   Chan ", eid())
     assert (made.email, made.name, made.has_password, made.is_owner) == (address, "Mei Chan", False, False)
     assert (await staff.find(connection, address.title())).staff_id == made.staff_id
     with pytest.raises(BadQuery, match="belongs to somebody already"):
-        await staff.create(connection, address.title(), "Mei", "E8")
+        await staff.create(connection, address.title(), "Mei", eid())
+
+
+async def test_an_eid_is_one_person_s_alone_in_any_case(connection: db.Connection) -> None:
+    taken = await staff.create(connection, email(), "Mei", eid())
+    with pytest.raises(
+        BadQuery, match=f"^Bad query: eid {taken.eid.swapcase()} belongs to somebody already$"
+    ):
+        await staff.create(connection, email(), "Bo", f" {taken.eid.swapcase()} ")
+
+
+async def test_of_many_who_would_have_one_eid_at_once_one_gets_it(database_url: str) -> None:
+    wanted = eid()
+
+    async def join() -> str:
+        async with db.connect(database_url) as connection:
+            try:
+                return (await staff.create(connection, email(), "Mei", wanted)).eid
+            except BadQuery as refused:
+                return refused.message
+
+    found = await asyncio.gather(*(join() for _ in range(8)))
+    assert sorted(found) == [*[f"Bad query: eid {wanted} belongs to somebody already"] * 7, wanted]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +86,8 @@ def test_each_role_may_do_what_those_before_it_may(held: roles.Role, needed: rol
 
 async def test_a_role_is_one_per_app_and_owners_are_admins_of_all(connection: db.Connection) -> None:
     app = await apps.create_app(connection, "Shop")
-    member = await staff.create(connection, email(), "Mei", "E7")
-    owner = await staff.create(connection, email(), "Ada", "E1", is_owner=True)
+    member = await staff.create(connection, email(), "Mei", eid())
+    owner = await staff.create(connection, email(), "Ada", eid(), is_owner=True)
     for role in (*ROLES, "editor"):
         await staff.set_role(connection, app.app_id, member.staff_id, role)
         assert (await staff.find(connection, member.staff_id)).roles == {app.app_id: role}
@@ -82,14 +109,14 @@ async def test_a_role_is_one_per_app_and_owners_are_admins_of_all(connection: db
 async def test_the_last_owner_can_be_neither_disabled_nor_made_less(connection: db.Connection) -> None:
     async with connection.transaction(force_rollback=True):
         await connection.execute(b"update staff set is_owner = false")
-        only = await staff.create(connection, email(), "Ada", "E1", is_owner=True)
+        only = await staff.create(connection, email(), "Ada", eid(), is_owner=True)
         for take_away in (
             staff.disable(connection, only.staff_id),
             staff.set_owner(connection, only.staff_id, False),
         ):
             with pytest.raises(Unprocessable, match="the last owner"):
                 await take_away
-        second = await staff.create(connection, email(), "Bo", "E2", is_owner=True)
+        second = await staff.create(connection, email(), "Bo", eid(), is_owner=True)
         await staff.disable(connection, only.staff_id)
         with pytest.raises(Unprocessable, match="the last owner"):
             await staff.disable(connection, second.staff_id)
@@ -117,13 +144,13 @@ async def test_a_session_is_known_by_its_token_alone_and_the_token_is_not_stored
     connection: db.Connection,
 ) -> None:
     app = await apps.create_app(connection, "Shop")
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     await staff.set_role(connection, app.app_id, member.staff_id, "approver")
     token = await sessions.start(connection, member.staff_id, "Firefox\0")
     assert len(token) == 43
     found = await sessions.find(connection, token, app.app_id)
     assert found is not None
-    assert (found.person.actor, found.app and found.app.role) == ("staff E7 (Mei)", "approver")
+    assert (found.person.actor, found.app and found.app.role) == (f"staff {member.eid} (Mei)", "approver")
     elsewhere = await sessions.find(connection, token, "nope")
     assert elsewhere is not None
     assert elsewhere.app is None
@@ -141,7 +168,7 @@ async def test_a_session_is_known_by_its_token_alone_and_the_token_is_not_stored
 async def test_a_session_ends_when_it_is_idle_or_old(
     connection: db.Connection, column: str, by: timedelta, lives: bool
 ) -> None:
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     token = await sessions.start(connection, member.staff_id, "")
     await age_sessions(connection, member.staff_id, column, by)
     assert len(await sessions.list_all(connection, member.staff_id)) == lives
@@ -152,7 +179,7 @@ async def test_a_session_ends_when_it_is_idle_or_old(
 
 
 async def test_disabling_and_a_new_password_end_all_sessions(connection: db.Connection) -> None:
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     first, second = [await sessions.start(connection, member.staff_id, "") for _ in range(2)]
     await staff.set_password(connection, member.staff_id, "x", but=first)
     assert await sessions.find(connection, first) is not None
@@ -166,7 +193,7 @@ async def test_disabling_and_a_new_password_end_all_sessions(connection: db.Conn
 
 
 async def test_a_link_opens_once_and_a_new_one_ends_the_old(connection: db.Connection) -> None:
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     old = await invitations.invite(connection, member.staff_id)
     link = await invitations.invite(connection, member.staff_id)
     with pytest.raises(NotFound):
@@ -182,7 +209,7 @@ async def test_a_link_opens_once_and_a_new_one_ends_the_old(connection: db.Conne
 
 
 async def test_a_new_password_and_the_end_of_an_account_end_its_links(connection: db.Connection) -> None:
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     link = await invitations.invite(connection, member.staff_id)
     await staff.set_password(connection, member.staff_id, await passwords.hash_password(PASSWORD))
     with pytest.raises(NotFound):
@@ -213,7 +240,7 @@ async def test_a_link_for_the_first_owner_is_over_as_soon_as_there_is_anybody(
 
 @pytest.mark.parametrize("what", ["expired", "disabled"])
 async def test_a_link_that_is_over_opens_nothing(connection: db.Connection, what: str) -> None:
-    member = await staff.create(connection, email(), "Mei", "E7")
+    member = await staff.create(connection, email(), "Mei", eid())
     link = await invitations.invite(connection, member.staff_id)
     if what == "expired":
         query = b"update staff_links set expires_at = now() - interval '1 second' where staff_id = %s"
@@ -275,9 +302,9 @@ def call(storage: list[str], *arguments: str, status: int = 0, typed: str = "") 
 
 def test_the_life_of_a_member_on_the_command_line(database_url: str, tmp_path: Path) -> None:
     storage = ["--database-url", database_url, "--data-dir", str(tmp_path)]
-    address, app_id = email(), f"cli-{apps.random_text(8)}"
+    address, number, app_id = email(), eid(), f"cli-{apps.random_text(8)}"
     CliRunner().invoke(main, ["app", "create", "--name", "Shop", "--id", app_id, *storage])
-    about = ["--email", address, "--name", "Mei Chan", "--eid", "E7"]
+    about = ["--email", address, "--name", "Mei Chan", "--eid", number]
     assert "12 to 1000" in call(storage, "create", *about, typed="short\n", status=2)
     assert "--role needs --app" in call(storage, "create", *about, "--role", "editor", status=2)
     said = call(storage, "create", *about, "--app", app_id, "--role", "editor", typed=f"{PASSWORD}\n")
@@ -295,7 +322,7 @@ def test_the_life_of_a_member_on_the_command_line(database_url: str, tmp_path: P
 
     assert row() == {
         "name": "Mei Chan",
-        "eid": "E7",
+        "eid": number,
         "roles": f"{app_id}=editor",
         "hasPassword": True,
         "off": False,

@@ -115,7 +115,7 @@ def test_the_life_of_profiles() -> None:
         (("add", "a b", "--url", "https://x", "--token", TOKEN), "a profile's name must be up to 40 letters, digits, - and _"),
         (("add", "x", "--url", "c.example.com", "--token", TOKEN), "the URL must be like https://campaigns.example.com"),
         (("add", "x", "--url", "https://x", "--token", "s p a c e"), "a token is printable ASCII without spaces"),
-        (("add", "x", "--url", "https://x", "--token", "foreign"), "--app must be given: the token does not name its app"),
+        (("add", "x", "--url", "https://x", "--token", "foreign"), "the token does not name its app, as those of `tallycast token create` do: mend it, or give --app as well"),
         (("use", "nobody"), "no profile 'nobody'; there is none yet: tallycast profile add NAME --url URL"),
         (("remove", "nobody"), "no profile 'nobody'"),
     ],
@@ -217,6 +217,14 @@ def test_a_profile_in_use_is_asked_without_any_option(server: Server, app: App) 
 # What is said.
 
 
+def test_a_token_that_names_no_app_is_told_as_such(server: Server) -> None:
+    out, err = call("report", "summary", "--url", server.url, "--token", "bad", status=2)
+    assert out == ""
+    assert err.startswith(
+        "tallycast: the token does not name its app, as those of `tallycast token create` do"
+    )
+
+
 @pytest.mark.parametrize(
     ("token", "line"),
     [
@@ -293,7 +301,7 @@ def test_a_server_without_tls_is_told() -> None:
         pytest.param((200, {}, b"<html>"), "does not answer as tallycast does (HTTP 200)", id="another site that likes everything"),
         pytest.param((200, {}, b"[]"), "does not answer as tallycast does (HTTP 200)", id="JSON that is none of ours"),
         pytest.param((301, {"Location": "https://new.example.com/v1"}, b""), "(HTTP 301, which leads to https://new.example.com/v1)", id="redirect"),
-        pytest.param((400, {}, b'{"code":6451000,"message":"Bad query: \\u001b[31mred"}'), "Bad query: ?[31mred", id="the server's own word"),
+        pytest.param((400, {}, b'{"code":6451000,"message":"Bad query: \\u001b[31mred"}'), "?[31mred", id="the server's own word"),
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_tallycasts_is_told_and_redirects_are_not_followed(

@@ -66,7 +66,7 @@ def test_a_channel_is_shown_without_its_secrets(app: App) -> None:
     assert shown[0] == {
         "id": made["id"], "type": "whatsApp", "provider": "360dialog", "phone": "+85230001234", "channelName": "Shop",
         "sourceName": "Marketing", "webhookURL": made["webhookURL"], "hasWebhookSecret": True,
-        "credentials": ["apiKey", "signatureSecret"], "ratePerSecond": 80.0, "paused": None,
+        "credentials": ["apiKey", "signatureSecret"], "ratePerSecond": 80.0, "paused": None, "heardAt": None,
     }  # fmt: skip
     assert (shown[1]["id"], shown[1]["hasWebhookSecret"], shown[1]["credentials"]) == (plain["id"], False, [])
     assert app.result("GET", f"/channels/{made['id']}") == shown[0] | {"createdAt": moment}

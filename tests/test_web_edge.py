@@ -230,7 +230,8 @@ def test_operation_ids_are_unique_and_the_two_reports_have_their_known_ones(docu
 def test_the_summary_is_described_with_its_parameters_fields_and_failures(document: dict[str, Any]) -> None:
     operation = document["paths"]["/v1/api/apps/{appID}/data/sent-campaigns-summary"]["get"]
     by_name = {one["name"]: one for one in operation["parameters"]}
-    assert list(by_name) == ["appID", "startAt", "endAt", "channel", "limit", "offset"]
+    assert list(by_name) == ["appID", "startAt", "endAt", "channel", "limit", "offset", "If-None-Match"]
+    assert (by_name["If-None-Match"]["in"], by_name["If-None-Match"]["required"]) == ("header", False)
     assert by_name["limit"]["schema"] == {
         "type": "integer",
         "format": "int32",
@@ -242,7 +243,9 @@ def test_the_summary_is_described_with_its_parameters_fields_and_failures(docume
     fields = list(document["components"]["schemas"]["Summary"]["properties"])
     assert fields == ["id", "date", "campaignName", "channel", "createdBy", "sender", "subject", "totalRecipients", "delivered",
                       "read", "replied", "pending", "failed"]  # fmt: skip
-    assert set(operation["responses"]) == {"200", "400", "401", "403", "429", "500", "503"}
+    assert set(operation["responses"]) == {"200", "304", "400", "401", "403", "429", "500", "503"}
+    assert [set(operation["responses"][one]["headers"]) for one in ("200", "304")] == [{"ETag"}, {"ETag"}]
+    assert "content" not in operation["responses"]["304"]
 
 
 def test_an_answer_that_may_come_later_and_every_choice_of_words_are_described(

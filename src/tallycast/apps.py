@@ -100,7 +100,11 @@ async def find_app_by_key(connection: db.Connection, app_key: str) -> App | None
 
 
 async def wake(connection: db.Connection, app_id: str) -> None:
-    """Say that something may be due in an app; a worker looks within a second. Part of the caller's transaction."""
+    """Say that something may be due in an app; a worker looks within a second. Part of the caller's transaction.
+
+    The last that it locks: all changes of an app meet in this row, and who waits for another with it in hand may wait
+    for ever.
+    """
     await db.execute(connection, _SQL["wake"], {"app_id": app_id})
 
 

@@ -1,5 +1,7 @@
 """The command line's `people`: what is known about one person, and forgetting it."""
 
+import sys
+
 import click
 
 from tallycast import administrations, db, digests
@@ -19,7 +21,7 @@ def people() -> None:
 
     \b
       tallycast people show --app APP +85298765432 > person.json
-      tallycast people erase --app APP +85298765432
+      tallycast people erase --app APP +85298765432 --yes
     """  # noqa: D301 - \\b is click's own mark for a paragraph that keeps its lines
 
 
@@ -36,10 +38,13 @@ def show_person(way: Way, number: str) -> None:
 @click.option(
     "--opt-out/--no-opt-out", default=True, show_default=True, help="leave the number out of later audiences"
 )
+@click.option("--yes", is_flag=True, help="do not ask whether you are sure, as a terminal is asked")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 @asks
-def erase_person(way: Way, number: str, opt_out: bool, as_json: bool) -> None:
+def erase_person(way: Way, number: str, opt_out: bool, yes: bool, as_json: bool) -> None:
     """Make a person anonymous in all campaigns, for ever. Figures stay as they are."""
+    if not yes and sys.stdin.isatty():
+        click.confirm(f"{number} is made anonymous everywhere, for ever. Are you sure?", abort=True, err=True)
     path = below("people", number, "erase")
     erased = way.run(lambda api: api.request("POST", path, json={"optOut": opt_out}))
     touched = ", ".join(f"{name} {n}" for name, n in erased["touched"].items()) or "nothing was known"

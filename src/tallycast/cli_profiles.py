@@ -7,6 +7,7 @@ from tallycast import profiles
 from tallycast.commands import explaining, print_rows, read_secret
 from tallycast.config import BadSetting
 from tallycast.profiles import Profile
+from tallycast.ways import NAMELESS
 
 
 @click.group()
@@ -36,7 +37,7 @@ def add_profile(name: str, url: str, token: str, app: str) -> None:
         plain = profiles.check_token(read_secret("token", token) or "")
         new = Profile(profiles.check_url(url), plain, app)
         if not (app or profiles.app_of(plain)):
-            raise BadSetting("--app must be given: the token does not name its app")
+            raise BadSetting(NAMELESS)
         added = {**kept.profiles, profiles.check_name(name): new}
         profiles.write(msgspec.structs.replace(kept, profiles=added))
     click.echo(f"kept {name}; see whether it works: tallycast doctor --profile {name}")

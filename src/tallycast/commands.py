@@ -89,7 +89,8 @@ def explaining() -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output has seen enough: click ends quietly
         raise
     except _PERSONS_ERRORS as error:
-        message = error.message if isinstance(error, Problem) else str(error)
+        # What the contract calls a bad query is here an option or a file.
+        message = error.message.removeprefix("Bad query: ") if isinstance(error, Problem) else str(error)
         click.echo(f"tallycast: {printable(' '.join(message.split()))}", err=True)
         sys.exit(2)
 

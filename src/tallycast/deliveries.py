@@ -23,6 +23,7 @@ from tallycast.endpoints import Endpoint
 from tallycast.errors import NotFound
 from tallycast.keys import BadKey
 from tallycast.notices import Due
+from tallycast.providers.refusals import read_retry_after
 from tallycast.sender import Means
 from tallycast.telemetry import NOTICES
 
@@ -37,10 +38,14 @@ _LOOK_SECONDS = 0.5
 
 
 class Outcome(NamedTuple):
-    """The status of an answer, None where none came, and its first characters or what went wrong."""
+    """The status of an answer, None where none came, and its first characters or what went wrong.
+
+    `wait`: for how many seconds it asks to be left alone.
+    """
 
     status: int | None
     text: str
+    wait: float = 0.0
 
     @property
     def is_success(self) -> bool:
@@ -138,27 +143,33 @@ async def _post(client: aiohttp.ClientSession, url: str, headers: dict[str, str]
             target, data=body, headers=headers, allow_redirects=False, timeout=patience
         ) as answer:
             text = await answer.content.read(_ANSWER_BYTES)
-            return Outcome(answer.status, text.decode("utf-8", "replace"))
+            return Outcome(answer.status, text.decode("utf-8", "replace"), _read_wait(answer))
     except TimeoutError:
         return Outcome(None, f"no answer in {_ANSWER_SECONDS:.0f} seconds")
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Outcome(None, f"{type(error).__name__}: {error}")
 
 
+def _read_wait(answer: aiohttp.ClientResponse) -> float:
+    """Only who is busy asks for time, and gets no more than we would leave by ourselves."""
+    is_busy = answer.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    return min(read_retry_after(answer.headers) or 0.0, max(DELAYS)) if is_busy else 0.0
+
+
 async def _record(connection: db.Connection, endpoint: Endpoint, due: Due, outcome: Outcome) -> None:
     """What becomes of the notice and, after too many failures, of the endpoint."""
-    key = (connection, endpoint.app_id, due.notice_id)
+    key, said = (connection, endpoint.app_id, due.notice_id), (outcome.status, outcome.text)
     if outcome.is_success:
         await endpoints.note_success(connection, endpoint.app_id, endpoint.endpoint_id)
-        await notices.note_attempt(*key, "delivered", *outcome)
+        await notices.note_attempt(*key, "delivered", *said)
         return
     # First the endpoint, then its notices, as when it is disabled: two that lock in different orders would be stuck.
     is_hopeless = await endpoints.note_failure(connection, endpoint.app_id, endpoint.endpoint_id)
     is_gone = outcome.status == HTTPStatus.GONE
     if is_gone or due.attempts >= len(DELAYS):
-        await notices.note_attempt(*key, "failed", *outcome)
+        await notices.note_attempt(*key, "failed", *said)
     else:
-        await notices.note_attempt(*key, "waiting", *outcome, delay=DELAYS[due.attempts])
+        await notices.note_attempt(*key, "waiting", *said, delay=max(DELAYS[due.attempts], outcome.wait))
     if is_gone:
         await _disable(connection, endpoint, "it answered 410 Gone")
     elif is_hopeless:

@@ -3,15 +3,18 @@
 So a campaign is told at most once a minute while its figures change, and once more when they have come to rest.
 """
 
+import logging
 from hashlib import blake2b
 
 import msgspec
 
 from tallycast import changes, db, notices
 from tallycast.changes import Change
+from tallycast.errors import BadQuery
 from tallycast.notices import FIGURES_SECONDS
 from tallycast.sql import load
 
+log = logging.getLogger("tallycast.figures")
 _SQL = load("figures")
 _PAGE = 200
 _DIGEST_BYTES = 16
@@ -33,13 +36,23 @@ async def tell(connection: db.Connection, app_id: str) -> None:
     if not await notices.is_heard(connection, app_id, "campaign.figures"):
         await db.execute(connection, _SQL["end_watch"], key)
         return
-    cursor, has_more = rows[0][0], True
-    while has_more:
-        page = await changes.list_page(connection, app_id, cursor, _PAGE)
-        cursor, has_more = page.cursor, page.has_more
-        await _tell(connection, app_id, page.changes)
+    cursor = await _tell_since(connection, app_id, rows[0][0])
     await db.execute(connection, _SQL["move_watch"], {**key, "cursor": cursor})
     await db.execute(connection, _SQL["forget_told"], {**key, "seconds": _REMEMBERED_SECONDS})
+
+
+async def _tell_since(connection: db.Connection, app_id: str, cursor: str) -> str:
+    """How far the figures are told then. One that another version wrote, or nobody, must not hold up all deliveries."""
+    has_more = True
+    while has_more:
+        try:
+            page = await changes.list_page(connection, app_id, cursor, _PAGE)
+        except BadQuery:
+            log.warning("how far figures were told cannot be read: from now on", extra={"app": app_id})
+            return await changes.begin(connection, app_id)
+        cursor, has_more = page.cursor, page.has_more
+        await _tell(connection, app_id, page.changes)
+    return cursor
 
 
 async def _tell(connection: db.Connection, app_id: str, found: list[Change]) -> None:

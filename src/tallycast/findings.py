@@ -14,7 +14,7 @@ from tallycast.moments import parse_moment
 State = Literal["well", "mend", "unknown", "away"]
 _STALE_PARKED_SECONDS = 3600
 _RECENT = timedelta(days=1)
-# Providers report within seconds; where a whole campaign has no receipt for so long, none will come.
+# Providers report within seconds; where nothing is heard for so long after a campaign began, nothing will be.
 _SILENCE = timedelta(minutes=10)
 _MOST = 50
 _FORBIDDEN = 403
@@ -133,21 +133,24 @@ async def _check_movement(api: Api) -> AsyncIterator[Finding]:
 
 
 async def _check_silence(api: Api) -> AsyncIterator[Finding]:
-    """The newest campaign of each sender: whether any receipt has come for it, and the last one."""
-    newest: dict[str, dict[str, Any]] = {}
+    """When the provider of each sender was heard last: after its newest campaign it should have been."""
+    heard: dict[tuple[str, str], str] = {}
+    for one in await api.request("GET", "/channels"):
+        sender = (one["type"].lower(), one["phone"])
+        heard[sender] = max(heard.get(sender, ""), one["heardAt"] or "")
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
     for row in await api.list("/data/sent-campaigns-summary", None, _MOST):
-        newest.setdefault(f"{row['channel']} {row['sender']['phone']}", row)
+        newest.setdefault((row["channel"].lower(), row["sender"]["phone"]), row)
     for sender, row in newest.items():
-        found = await api.request("GET", below("data", "campaigns", row["id"], "insights"))
-        told = [
-            one["at"] for one in found["timeline"]["points"] if one["delivered"] + one["read"] + one["failed"]
-        ]
-        if told:
-            yield Finding("receipts", "well", f"{sender}: the last for campaign {row['id']} at {told[-1]}")
+        name, last = f"{row['channel']} {row['sender']['phone']}", heard.get(sender)
+        if last is None:  # the channel was deleted
+            continue
+        if last >= row["date"]:
+            yield Finding("receipts", "well", f"{name}: the last word came at {last}")
         elif datetime.now(UTC) - parse_moment(row["date"], "date") > _SILENCE:
             yield Finding(
                 "receipts",
                 "mend",
-                f"{sender}: none has come for campaign {row['id']} of {row['date']}",
+                f"{name}: nothing has come since campaign {row['id']} of {row['date']}; the last word: {last or 'none'}",
                 f"is the webhook URL set at the provider? tallycast channel list --app {api.app_id} --json shows it",
             )

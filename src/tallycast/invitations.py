@@ -73,7 +73,7 @@ async def found_house(
     """Make the first owner with a link of the first run; their id."""
     hashed = await passwords.hash_password(password)
     async with connection.transaction():
-        await staff.lock_first_owner(connection)
+        await staff.lock(connection)
         if (await _spend(connection, token)).staff_id is not None:
             raise NotFound("no such link")
         made = await staff.create(connection, email, name, eid, is_owner=True)

@@ -121,15 +121,17 @@ async def add(
     """Opt recipients (E.164) out from now on; who is out already keeps his source and evidence."""
     if "\0" in source or not 1 <= len(source) <= _MAX_SOURCE:
         raise BadQuery.of(f"source must be 1 to {_MAX_SOURCE} characters")
-    for one in kinds_of(kind):
-        params = {
-            "app_id": app_id,
-            "kind": one,
-            "recipients": list(set(recipients)),
-            "source": source,
-            "evidence": evidence,
-        }
-        async with _telling(connection, app_id, one, params["recipients"]):
+    wanted = list(set(recipients))
+    async with AsyncExitStack() as stack:  # told of when all is written: see apps.wake
+        for one in kinds_of(kind):
+            await stack.enter_async_context(_telling(connection, app_id, one, wanted))
+            params = {
+                "app_id": app_id,
+                "kind": one,
+                "recipients": wanted,
+                "source": source,
+                "evidence": evidence,
+            }
             await db.execute(connection, _SQL["add"], params)
 
 

@@ -5,6 +5,7 @@ survives as a digest, so that the next audience with the number leaves him out. 
 sent any more; one that is on its way at that moment keeps the erasure waiting.
 """
 
+import base64
 import re
 import uuid
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ _ELSEWHERE = {
     "importErrors": _SQL["erase_import_errors"],
     "imports": _SQL["mask_imports"],
     "unreadable": _SQL["erase_unreadable"],
+    "parked": _SQL["erase_parked"],
     "identities": _SQL["erase_identities"],
     "deliveries": _SQL["mask_notices"],
     "transitions": _SQL["mask_transitions"],
@@ -201,8 +203,30 @@ async def _find_params(connection: db.Connection, cipher: Cipher, app_id: str, n
         "senders": [number, digits, *user_ids],
         "kinds": list(optouts.KINDS),
         "digits": digits,
+        "encodings": [f"%{one}%" for one in _list_encodings(digits)],
         "pattern": r"\+?(?<![0-9])" + r"[^0-9A-Za-z]{0,3}".join(digits) + r"(?![0-9])",
     }
+
+
+def _list_encodings(digits: str) -> set[str]:
+    """How a number stands in a message id of WhatsApp: in base64, after how many digits it has, wherever it begins.
+
+    Its last character has some bits of the byte that follows, so each of these is there. What the first one has of the
+    byte before is cut off.
+    """
+    text = bytes([len(digits)]) + digits.encode()
+    return {
+        base64.b64encode(bytes(skipped) + text + bytes([after])).decode()[
+            _count_characters(skipped) : _count_characters(skipped + len(text))
+        ]
+        for skipped in range(3)
+        for after in range(256)
+    }
+
+
+def _count_characters(size: int) -> int:
+    """How many characters of base64 begin within so many bytes."""
+    return -(-size * 4 // 3)
 
 
 async def _find_places(connection: db.Connection, params: Mapping[str, Any]) -> list[_Place]:

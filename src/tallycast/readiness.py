@@ -52,9 +52,16 @@ async def check_channel(connection: db.Connection, sending: Sending, cipher: Cip
 
 async def _check_credentials(connection: db.Connection, app_id: str, channel_id: str, cipher: Cipher) -> None:
     channel = await channels.find(connection, app_id, channel_id)
-    missing = channels.missing_credentials(channel.type, channel.provider, _open(channel, cipher))
+    missing = find_missing(channel, cipher)
     if missing:
-        raise Unprocessable(f"channel {channel_id} cannot send yet, it needs: {', '.join(missing)}")
+        raise Unprocessable(
+            f"channel {channel.channel_name or channel.phone} cannot send yet, it needs: {', '.join(missing)}"
+        )
+
+
+def find_missing(channel: Channel, cipher: Cipher) -> list[str]:
+    """What a channel lacks for sending; Unprocessable where its secrets cannot be read."""
+    return channels.missing_credentials(channel.type, channel.provider, _open(channel, cipher))
 
 
 def _open(channel: Channel, cipher: Cipher) -> dict[str, str]:
@@ -94,7 +101,7 @@ async def relist(
         if sending.kind != "whatsApp" or sending.is_channel_deleted or await _is_fresh(connection, sending):
             return
         channel = await channels.find(connection, app_id, sending.channel_id)
-    if not channels.missing_credentials(channel.type, channel.provider, _open(channel, cipher)):
+    if not find_missing(channel, cipher):
         await templates.refresh(connect, cipher, private_hosts, channel)
 
 

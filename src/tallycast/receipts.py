@@ -223,8 +223,8 @@ async def _apply_all(
     if folded.clicks:
         clicks_matched, clicks_parked = await _apply_clicks(connection, app_id, folded.clicks)
         matched, parked = matched + clicks_matched, parked + clicks_parked
-    await consent.learn(connection, app_id, folded.signals)
     await _keep_unreadable(connection, app_id, folded.unreadable)
+    await consent.learn(connection, app_id, folded.signals)  # it may wake the app, which comes last
     return matched, parked, learned
 
 

@@ -56,6 +56,15 @@ class Readers:
                 found = await stack.enter_async_context(self._pool.connection())
             yield found
 
+    def lend(self, seconds: float) -> AbstractAsyncContextManager[db.Connection]:
+        """The same for single statements, which together take no longer than `seconds`, else TimeoutError."""
+        return db.lend(self._pool, seconds) if self._replica is None else self._lend(seconds)
+
+    @contextlib.asynccontextmanager
+    async def _lend(self, seconds: float) -> AsyncIterator[db.Connection]:
+        async with asyncio.timeout(seconds), self.connection() as connection:
+            yield connection
+
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncIterator[db.Connection]:
         """The same, as a connection of its own for an export."""

@@ -52,7 +52,10 @@ def read_line(text: str, field: str, longest: int) -> str:
 async def create(
     connection: db.Connection, email: str, name: str, eid: str, *, is_owner: bool = False
 ) -> Staff:
-    """Add a person, who has no password yet. BadQuery when the email is taken."""
+    """Add a person, who has no password yet. BadQuery when the email or the EID is taken.
+
+    An EID is one person's alone, in any case of its letters: approvals tell people apart by it.
+    """
     staff_id = apps.random_text(12)
     params = {
         "staff_id": staff_id,
@@ -61,8 +64,12 @@ async def create(
         "eid": read_line(eid, "eid", _MAX_EID),
         "is_owner": is_owner,
     }
-    if not await db.execute(connection, _SQL["add_staff"], params):
-        raise BadQuery.of(f"email {params['email']} belongs to somebody already")
+    async with connection.transaction():
+        await lock(connection)
+        if await db.fetch_rows(connection, _SQL["find_eid"], params):
+            raise BadQuery.of(f"eid {params['eid']} belongs to somebody already")
+        if not await db.execute(connection, _SQL["add_staff"], params):
+            raise BadQuery.of(f"email {params['email']} belongs to somebody already")
     return await find(connection, staff_id)
 
 
@@ -71,9 +78,9 @@ async def has_any(connection: db.Connection) -> bool:
     return found
 
 
-async def lock_first_owner(connection: db.Connection) -> None:
-    """Until the transaction ends, nobody else becomes the first owner."""
-    await db.execute(connection, _SQL["lock_first_owner"], {})
+async def lock(connection: db.Connection) -> None:
+    """Until the transaction ends, nobody else is added."""
+    await db.execute(connection, _SQL["lock_staff"], {})
 
 
 async def list_all(connection: db.Connection) -> list[Staff]:

@@ -123,7 +123,7 @@ async def move(
     if rule is None or (rule.target == was.stage and situation.due == was.scheduled_at):
         await apps.wake(connection, app_id)  # there may be something new to do all the same, as after a retry
         return was
-    if action == "approve" and _person(actor) in {_person(was.created_as), _person(was.submitted_as or "")}:
+    if action == "approve" and not may_approve(was, actor):
         raise Forbidden("another person than who created and who submitted the campaign must approve it")
     home = None
     if rule.target in _ONWARD:
@@ -139,6 +139,11 @@ async def move(
     changes = {"home": home, **_changes(rule, situation, actor, note)}
     await _write(connection, was, rule, actor, note, changes)
     return await sendings.find(connection, app_id, campaign_id)
+
+
+def may_approve(sending: Sending, actor: str) -> bool:
+    """Whether it is another person than who created and who submitted the campaign."""
+    return _person(actor) not in {_person(sending.created_as), _person(sending.submitted_as or "")}
 
 
 def _person(actor: str) -> str:

@@ -95,7 +95,7 @@ class Wanted(NamedTuple):
     search: str | None = None
 
 
-Key = Literal["date", "name", "total", "delivered", "read", "replied", "pending", "failed"]
+Key = Literal["date", "name", "total", "delivered", "read", "replied", "pending", "failed", "queued"]
 KEYS: tuple[Key, ...] = get_args(Key)
 
 

@@ -39,6 +39,8 @@ DATABASE_AWAY = Gauge(
 )
 _FLUSH_SECONDS = 0.05
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_ACCESS = logging.getLogger("tallycast.access")
+_ROOT = logging.getLogger()
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -118,7 +120,7 @@ class AccessLog:
         self._clock = ""
 
     def is_on(self) -> bool:
-        return logging.getLogger("tallycast.access").isEnabledFor(logging.INFO)
+        return _ACCESS.isEnabledFor(logging.INFO)
 
     def write(self, text: str, cid: str, seconds: float) -> None:
         if not self._lines:
@@ -131,8 +133,7 @@ class AccessLog:
         sys.stderr.buffer.flush()
 
     def _format(self, text: str, cid: str, ms: float, now: float) -> bytes:
-        root = logging.getLogger()
-        if root.handlers and isinstance(root.handlers[0].formatter, JsonFormatter):
+        if _ROOT.handlers and isinstance(_ROOT.handlers[0].formatter, JsonFormatter):
             at = datetime.fromtimestamp(now, UTC)
             line = {
                 "at": at,

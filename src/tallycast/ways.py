@@ -17,6 +17,9 @@ from tallycast.config import ENV_PREFIX, BadSetting, Settings, load
 # What the API within this process is told; each may be given as an option or in the environment.
 _LOCAL = ("data_dir", "database_url", "encryption_key", "public_url", "private_hosts")
 _STORAGE = ("data_dir", "database_url")
+NAMELESS = (
+    "the token does not name its app, as those of `tallycast token create` do: mend it, or give --app as well"
+)
 Function = TypeVar("Function", bound=Command)
 
 
@@ -43,6 +46,8 @@ class Way:
 
     def run(self, work: Callable[[Api], Awaitable[Result]]) -> Result:
         """Do work that asks the API."""
+        if self.app_id is None and self.server is not None:
+            raise BadSetting(NAMELESS)
         if self.app_id is None:
             raise click.UsageError("Missing option '--app': the app's id; `tallycast app list` shows them")
         if self.server is not None:

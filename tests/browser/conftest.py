@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from dashboard import House, make_house
+from filling import upload
 from harness import App, Server, start_server
-from tallycast import apps, channels, db, receipts, sessions, staff
+from tallycast import apps, channels, db, invitations, receipts, sessions, staff
 from tallycast.events import ButtonClick
 from tallycast.receipts import Arrival
 from tallycast.simulator.child import simulating
@@ -82,19 +83,19 @@ def shop(server: Server, database_url: str, client: httpx.Client, simulator: str
     """Everything that wants an event loop is made here: Playwright takes it afterwards."""
     house = make_house(server.url, database_url)
 
-    async def open_doors() -> tuple[str, dict[str, str]]:
+    async def open_doors() -> tuple[str, dict[str, str], dict[str, str]]:
         async with db.connect(database_url) as connection:
             token = (await apps.create_token(connection, house.app_id, name=NASTY[:60])).plain
-            # Who approves must have another EID than who submits.
-            await connection.execute(b"update staff set eid = email")
             people = {who: await staff.find(connection, email) for who, email in house.emails.items()}
             signed_in = {
                 who: await sessions.start(connection, one.staff_id, "") for who, one in people.items()
             }
-            return token, signed_in
+            invited = await staff.create(connection, f"new@{house.app_id}.example".lower(), NASTY[:60], "new")
+            link = await invitations.invite(connection, invited.staff_id)
+            return token, signed_in, {"token": link}
 
-    token, tokens = asyncio.run(open_doors())
-    shop = Shop(house, App(server.url, house.app_id, token, client), tokens=tokens)
+    token, tokens, ids = asyncio.run(open_doors())
+    shop = Shop(house, App(server.url, house.app_id, token, client), tokens=tokens, ids=ids)
     _add_channels(shop, simulator)
     _record(shop)
     asyncio.run(_choose(shop, database_url))
@@ -165,7 +166,17 @@ def _make_drafts(shop: Shop) -> None:
         headers={"Content-Type": "text/csv"},
     )  # fmt: skip
     shop.ids["importID"] = imported["id"]
+    _hold_file(shop, audience)
     _add_endpoint(shop)
+
+
+def _hold_file(shop: Shop, audience: str) -> None:
+    """A second file, of which nobody has said yet what its columns are."""
+    browser, page = shop.house.enter("owner"), f"{shop.path_of('draft')}/audience"
+    browser.get(page)
+    held = upload(browser, page, "more.csv", audience.encode())
+    assert held.status_code == 303, held.text
+    shop.ids |= {"draftID": shop.campaigns["draft"], "heldID": held.headers["location"].rpartition("/")[2]}
 
 
 def _add_endpoint(shop: Shop) -> None:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_examples_of_the_page_run(app: App) -> None:
-    app.add_channel()
+    app.record(app.add_channel(), ["earlier"])
     app.add_channel(
         type="sms", provider="twilio", phone="+15005550006", channelName="",
         credentials={"accountSID": "AC" + "0" * 32, "authToken": "0" * 32},

@@ -41,6 +41,7 @@ class Hook:
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     answer: Answer | None = None
+    more: dict[str, str] = field(default_factory=dict)
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -48,7 +49,9 @@ class Hook:
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         self.seen.append(msgspec.json.decode(body))
         status, text = await self.answer(self.seen[-1]) if self.answer else (204, "")
-        return web.Response(status=status, text=text, headers={"Location": self.url + "/elsewhere"})
+        return web.Response(
+            status=status, text=text, headers={"Location": self.url + "/elsewhere", **self.more}
+        )
 
     def types(self) -> list[str]:
         return [one["type"] for one in self.seen]
@@ -222,6 +225,37 @@ async def test_the_attempts_go_on_for_a_day_and_then_end(
     found = await endpoints.find(stage.connection, stage.app_id, endpoint.endpoint_id)
     assert found.failing_since is not None
     assert found.disabled_at is None
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "attempts", "seconds"),
+    [
+        pytest.param(429, "90", 0, 90, id="too many requests"),
+        pytest.param(503, "90", 0, 90, id="unavailable"),
+        pytest.param(429, "2", 1, 60, id="less than we leave"),
+        pytest.param(429, "90000", 0, 28_800, id="more than we ever leave"),
+        pytest.param(503, "Wed, 21 Oct 9015 07:28:00 GMT", 0, 28_800, id="a date"),
+        pytest.param(429, "soon", 0, 5, id="unreadable"),
+        pytest.param(500, "90", 0, 5, id="of another failure"),
+    ],
+)
+async def test_who_is_busy_and_asks_for_time_gets_it(
+    stage: Stage, hook: Hook, cipher: Cipher, deliver: Deliver, status: int, header: str, attempts: int, seconds: int,
+) -> None:  # fmt: skip
+    async def answer(_: dict[str, Any]) -> tuple[int, str]:
+        return status, ""
+
+    hook.answer, hook.more = answer, {"Retry-After": header}
+    endpoint = await add_endpoint(stage, cipher, hook.url)
+    await notices.add_test(stage.connection, stage.app_id, endpoint.endpoint_id)
+    await stage.connection.execute(
+        b"update notices set attempts = %s where app_id = %s", [attempts, stage.app_id]
+    )
+    await deliver(stage)
+    [notice] = await log(stage, endpoint)
+    assert notice.due_at is not None
+    assert notice.attempted_at is not None
+    assert (notice.due_at - notice.attempted_at).total_seconds() == seconds
 
 
 async def test_a_gone_endpoint_is_told_nothing_any_more(
@@ -414,6 +448,29 @@ async def test_figures_are_told_once_a_minute_while_they_change_and_once_more_at
     assert told == [(str(campaign), 0), (str(campaign), 2)]
     assert str(before) not in dict(told), "it had come to rest before"
     assert hook.seen[0]["data"]["queued"] == 0
+
+
+async def test_figures_begin_anew_where_nobody_can_read_how_far_they_were_told(
+    stage: Stage, hook: Hook, cipher: Cipher, deliver: Deliver, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = await stage.add_channel()
+    await add_endpoint(stage, cipher, hook.url, "campaign.figures")
+    before = await stage.sent(channel, "m-1")
+    await stage.connection.execute(
+        b"update counts set changed_at = now() - interval '1 hour' where app_id = %s", [stage.app_id]
+    )
+    await stage.connection.execute(
+        b"update figure_watches set cursor = 'of another version' where app_id = %s", [stage.app_id]
+    )
+    await look_again(stage)
+    await deliver(stage)
+    after = await stage.sent(channel, "m-2")
+    await look_again(stage)
+    await deliver(stage)
+    assert [one["data"]["id"] for one in hook.seen] == [str(after)]
+    assert before != after
+    [said] = [one for one in caplog.records if one.name == "tallycast.figures"]
+    assert said.message == "how far figures were told cannot be read: from now on"
 
 
 async def test_figures_are_looked_at_no_more_when_nobody_listens(

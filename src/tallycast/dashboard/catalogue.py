@@ -1,4 +1,8 @@
-"""Every text of the dashboard, in each language: `locales/<language>.toml`, by key."""
+"""Every text of the dashboard, in each language: `locales/<language>.toml`, by key.
+
+The texts of the domain are in English where they are made: other languages have them in the table `sayings`, by the
+English text (`sayings.py`).
+"""
 
 import re
 import tomllib
@@ -11,14 +15,24 @@ from markupsafe import Markup, escape
 # In their own words: whoever looks for a language may read no other.
 LANGUAGES = {"en": "English", "zh-Hant": "繁體中文"}
 _PLURAL = {"one", "other"}
+_SAYINGS = "sayings"
 _WEIGHTED = re.compile(r"\s*([\w*-]+)\s*(?:;\s*q\s*=\s*([0-9.]+))?\s*")
 
 
 @cache
 def load(language: str) -> dict[str, str | dict[str, str]]:
     """Text by dotted key; where it depends on a number `n`, the texts for `one` and `other`."""
-    text = (resources.files(__package__) / "locales" / f"{language}.toml").read_text()
-    return dict(_flatten(tomllib.loads(text), ""))
+    return dict(_flatten({name: table for name, table in _read(language).items() if name != _SAYINGS}, ""))
+
+
+def load_sayings(language: str) -> dict[str, str]:
+    """What the domain says, by the English text; nothing for English."""
+    found: dict[str, str] = _read(language).get(_SAYINGS, {})
+    return found
+
+
+def _read(language: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files(__package__) / "locales" / f"{language}.toml").read_text())
 
 
 def _flatten(table: dict[str, Any], prefix: str) -> list[tuple[str, str | dict[str, str]]]:
@@ -35,6 +49,12 @@ def translate(language: str, key: str, /, **values: object) -> Markup:
     if isinstance(text, dict):
         text = text["one"] if values["n"] == 1 and "one" in text else text["other"]
     return escape(text).format(**{name: _write(value) for name, value in values.items()})
+
+
+def name_country(language: str, code: str) -> str:
+    """Hong Kong (HK); for a code that has no name, the code."""
+    name = load(language).get(f"countries.{code}")
+    return f"{name} ({code})" if name else code
 
 
 def _write(value: object) -> object:

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import msgspec
 from litestar import Response, get, post
 
-from tallycast import campaigns, channels, db, drafts, parameters, sendings, templates
+from tallycast import campaigns, channels, db, drafts, parameters, readiness, sendings, templates
 from tallycast.channels import Channel
 from tallycast.dashboard import mistakes, once
 from tallycast.dashboard.forms import Form, form_of
-from tallycast.dashboard.guard import local_path, person_of
+from tallycast.dashboard.guard import local_path, person_of, viewer_of
 from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.dashboard.places import base_of
+from tallycast.dashboard.sayings import say
 from tallycast.drafts import Fallback, NewSending, SendingChange
 from tallycast.errors import BadQuery, ServiceUnavailable, Unprocessable
 from tallycast.sendings import Kind, Sending
@@ -63,7 +64,8 @@ async def show_new(request: Asked, appID: str) -> Response[bytes]:
         own = await _list_channels(connection, appID, KINDS[kind])
     channel = next((one for one in own if one.channel_id == asked), None)
     if channel is None and (kind == "whatsApp" or not asked):
-        channel = own[0] if len(own) == 1 else None
+        ready = [one for one in own if _is_ready(request, one)]
+        channel = ready[0] if len(ready) == 1 else None
     typed = {"once": once.make_mark(), "channel": channel.channel_id if channel else "", "track_links": "1"}
     return await _show(request, appID, Draft(kind, channel, None), typed)
 
@@ -74,6 +76,14 @@ async def _list_channels(
     """Those that can send: a generic one only hears of what others send."""
     found = await channels.list_all(connection, app_id)
     return [one for one in found if one.type == channel_type and one.rate_per_second is not None]
+
+
+def _is_ready(request: Asked, channel: Channel) -> bool:
+    """Whether it has all that sending needs."""
+    try:
+        return not readiness.find_missing(channel, of(request).cipher)
+    except Unprocessable:
+        return False
 
 
 async def _show(
@@ -95,6 +105,7 @@ async def _show(
         base="" if draft.sending is None else base_of(app_id, draft.sending.campaign_id),
         channels=own,
         spare=spare,
+        not_ready={one.channel_id for one in (*own, *spare) if not _is_ready(request, one)},
         wording=wording,
         slots=parameters.list_slots(wording.chosen) if wording.chosen else [],
         typed=typed,
@@ -150,6 +161,8 @@ async def create(request: Asked, appID: str) -> Response[bytes]:
         return base_of(appID, made.campaign_id)
 
     errors = _find_gaps(form, draft, wording.chosen)
+    if draft.channel is not None and not _is_ready(request, draft.channel):
+        errors |= {"channel": "draft.channel_not_ready"}
     try:
         base = "" if errors else await once.run_once(request, appID, work)
     except (BadQuery, Unprocessable) as problem:
@@ -289,5 +302,6 @@ async def refresh_templates(request: Asked, appID: str, channelID: str) -> Respo
         listed = await templates.refresh(services.pool.connection, services.cipher, hosts, channel)
         flash["n"] = len(listed)
     except (Unprocessable, ServiceUnavailable) as problem:
-        flash = {"key": "draft.templates_not_listed", "mood": "bad", "why": problem.message}
+        why = say(viewer_of(request).language, problem.message)
+        flash = {"key": "draft.templates_not_listed", "mood": "bad", "why": why}
     return redirect(request, local_path(form_of(request).text("next")), flash=make_flash(request, **flash))

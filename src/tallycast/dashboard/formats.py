@@ -6,6 +6,8 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from tallycast.dashboard import catalogue
+from tallycast.dashboard.sayings import say
 from tallycast.moments import write_moment
 
 NOTHING = "\u2013"
@@ -60,6 +62,20 @@ def age(context: Context, value: datetime | None) -> str:
     return NOTHING if value is None else duration(context, (datetime.now(UTC) - value).total_seconds())
 
 
+@pass_context
+def said(context: Context, text: str, is_marked: bool = True) -> str:
+    """What the domain says, in the page's language; English that stays is marked as such, but in an option's label."""
+    language: str = context["language"]
+    told = say(language, text)
+    is_english = language != "en" and told == text and text.isascii() and text != ""
+    return Markup('<span lang="en">{}</span>').format(text) if is_english and is_marked else told
+
+
+@pass_context
+def country(context: Context, code: str | None) -> str:
+    return catalogue.name_country(context["language"], code) if code else ""
+
+
 def utc(value: datetime) -> str:
     """2026-11-23 06:05, wherever the page is read."""
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
@@ -73,4 +89,6 @@ FILTERS = {
     "day": day,
     "duration": duration,
     "age": age,
+    "said": said,
+    "country": country,
 }

@@ -25,7 +25,7 @@ from tallycast.sessions import Person
 from tallycast.web.auth import address_of
 from tallycast.web.services import Services
 
-SESSION = "tallycast_session"
+_SESSION = "tallycast_session"
 LANGUAGE = "tallycast_language"
 THEME = "tallycast_theme"
 THEMES = ("auto", "light", "dark")
@@ -143,8 +143,19 @@ def _view(connection: Connection, found: sessions.Found | None) -> Viewer:
     )
 
 
+def is_secure(connection: Connection) -> bool:
+    """Whether browsers come by https."""
+    services: Services = connection.app.state["services"]
+    return services.settings.base_url.startswith("https://")
+
+
+def name_session(connection: Connection) -> str:
+    """The cookie's name. With https it has the prefix by which browsers take it from this host alone (RFC 6265bis)."""
+    return f"__Host-{_SESSION}" if is_secure(connection) else _SESSION
+
+
 def _token_of(connection: Connection) -> str:
-    token = connection.cookies.get(SESSION, "")
+    token = connection.cookies.get(name_session(connection), "")
     return token if _TOKEN.fullmatch(token) else ""
 
 

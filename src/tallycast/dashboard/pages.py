@@ -125,14 +125,14 @@ def make_flash(
 
 def make_cookie(request: Asked, name: str, value: str, seconds: int) -> Cookie:
     """A cookie that scripts cannot read and other sites' requests do not bring; 0 seconds take it away."""
-    is_secure = services.of(request).settings.base_url.startswith("https://")
+    is_secure = guard.is_secure(request)
     return Cookie(
         name, path="/", value=value, max_age=seconds, secure=is_secure, httponly=True, samesite="lax"
     )
 
 
 def make_session_cookie(request: Asked, token: str) -> Cookie:
-    return make_cookie(request, guard.SESSION, token, int(LIFETIME.total_seconds()))
+    return make_cookie(request, guard.name_session(request), token, int(LIFETIME.total_seconds()))
 
 
 def make_preference(request: Asked, name: str, value: str) -> Cookie:

@@ -5,17 +5,23 @@ from typing import NamedTuple
 from litestar import Response, get
 
 from tallycast import campaigns, db, insights, recipients, reports
+from tallycast.dashboard import bubbles
 from tallycast.dashboard.pages import render
 from tallycast.dashboard.places import base_of, moment_of, read_reason, write_reason
 from tallycast.errors import BadQuery
 from tallycast.exports import STATES
 from tallycast.recipients import STANDINGS, Filter
+from tallycast.summaries import Campaign
 from tallycast.web.answers import Asked, Query, read_choice, read_int, read_query, read_text
 from tallycast.web.services import of
 
 _PAGE = 50
 # Stands in a URL for recipients of no known country.
 _NO_COUNTRY = "none"
+
+
+# Figures that count recipients: a state of this name lists just those.
+_COUNTED = ("total", "queued", "sent", "pending", "delivered", "read", "failed")
 
 
 class Choices(NamedTuple):
@@ -49,6 +55,7 @@ async def list_recipients(request: Asked, appID: str, campaignID: str) -> Respon
         campaign=campaign,
         base=base_of(appID, campaign_id),
         rows=page.rows,
+        count=_find_count(campaign, asked),
         next_cursor=page.next_cursor,
         is_first=cursor == 0,
         asked=asked,
@@ -59,6 +66,15 @@ async def list_recipients(request: Asked, appID: str, campaignID: str) -> Respon
         export_states=STATES,
         moment_of=moment_of,
     )
+
+
+def _find_count(campaign: Campaign, asked: dict[str, str]) -> int | None:
+    """Of those who are asked for, where a figure of the campaign tells it; None where only counting would."""
+    state = asked["state"] or "total"
+    if state not in _COUNTED or any(text for name, text in asked.items() if name != "state"):
+        return None
+    count: int = getattr(campaign, state)
+    return count
 
 
 def _read_filter(query: Query, asked: dict[str, str]) -> Filter:
@@ -109,6 +125,8 @@ async def show_recipient(request: Asked, appID: str, campaignID: str, seq: str) 
     async with of(request).pool.connection() as connection:
         campaign = await reports.find_sent(connection, appID, campaign_id)
         story = await recipients.tell_story(connection, appID, campaign_id, _read_seq(seq))
+        base_url = of(request).settings.base_url
+        bubble = await bubbles.draw_for(connection, campaign, story.recipient, appID, base_url)
     return render(
         request,
         "story.html",
@@ -116,6 +134,7 @@ async def show_recipient(request: Asked, appID: str, campaignID: str, seq: str) 
         base=base_of(appID, campaign_id),
         recipient=story.recipient,
         events=story.events,
+        bubble=bubble,
         moment_of=moment_of,
     )
 

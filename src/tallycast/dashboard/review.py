@@ -1,7 +1,8 @@
 """What a draft will send: the first messages as they look, what all of them take, a test to a number, and when."""
 
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from litestar import Response, get, post
@@ -22,18 +23,17 @@ from tallycast.dashboard import bubbles, mistakes, whens
 from tallycast.dashboard.actions import act
 from tallycast.dashboard.bubbles import Bubble
 from tallycast.dashboard.forms import form_of
-from tallycast.dashboard.guard import app_of, person_of
+from tallycast.dashboard.guard import app_of, person_of, viewer_of
 from tallycast.dashboard.pages import is_partial, make_flash, redirect, render
 from tallycast.dashboard.places import base_of
+from tallycast.dashboard.sayings import say
 from tallycast.dashboard.whens import BadMoment
 from tallycast.drafts import SendingChange
 from tallycast.errors import BadQuery, Unprocessable
 from tallycast.moments import parse_moment, write_moment
 from tallycast.previews import Message
-from tallycast.providers.contract import TemplateMessage
 from tallycast.rendering import RenderError
 from tallycast.sendings import Sending
-from tallycast.templates import HeaderUse, Listed, TemplateUse
 from tallycast.web.answers import Asked, Query, read_query, read_text
 from tallycast.web.services import of
 
@@ -71,6 +71,7 @@ async def _show(
         sending = await sendings.find(connection, app_id, campaign_id)
         policy = await policies.find_policy(connection, app_id)
         shown, problem = await _preview(connection, sending, of(request).settings.base_url)
+        obstacle = await _find_obstacle(request, connection, sending)
     return render(
         request,
         "review.html",
@@ -80,12 +81,24 @@ async def _show(
         base=base_of(app_id, campaign_id),
         shown=shown,
         problem=problem,
+        obstacle=obstacle,
         price=_show_price(read_query(request)),
         zones=whens.list_zones(app_of(request).time_zone),
         when=_describe_when(request, sending) | typed,
         errors=mistakes.tell(request, errors or {}),
         recipient=typed.get("recipient", ""),
     )
+
+
+async def _find_obstacle(request: Asked, connection: db.Connection, sending: Sending) -> str:
+    """What is wrong with the channel of a campaign that is still to be sent: better said now than at its start."""
+    if sending.stage in {"sent", "cancelled"}:
+        return ""
+    try:
+        await readiness.check_channel(connection, sending, of(request).cipher)
+    except Unprocessable as problem:
+        return problem.message
+    return ""
 
 
 async def _preview(connection: db.Connection, sending: Sending, base_url: str) -> tuple[list[Shown], str]:
@@ -96,23 +109,11 @@ async def _preview(connection: db.Connection, sending: Sending, base_url: str) -
         first = await sendings.list_texts(*key, 0, _SHOWN)
         listed = await templates.list_cached(connection, sending.app_id, sending.channel_number)
         found = previews.show(renderer, sending, first)
-        return [Shown(one, _draw(one, listed)) for one in found], ""
+        return [Shown(one, bubbles.draw_message(one, listed)) for one in found], ""
     except RenderError as error:
         return [], str(error)
     except Unprocessable as problem:
         return [], problem.message
-
-
-def _draw(message: Message, listed: list[Listed]) -> Bubble | None:
-    """A message as on a phone; None for one that cannot be filled in."""
-    if isinstance(message.text, str):
-        return Bubble(message.text)
-    if not isinstance(message.template, TemplateMessage):
-        return None
-    use = _read_use(message.template)
-    return bubbles.fill(
-        use, next((one for one in listed if (one.name, one.language) == (use.name, use.language)), None)
-    )
 
 
 def _describe_when(request: Asked, sending: Sending) -> dict[str, str]:
@@ -126,25 +127,6 @@ def _describe_when(request: Asked, sending: Sending) -> dict[str, str]:
 
 def _show_price(query: Query) -> str:
     return (read_text(query, "price") or "")[:20]
-
-
-def _read_use(message: TemplateMessage) -> TemplateUse:
-    """A filled-in template, as the use whose parameters are those texts."""
-    found = {one["type"]: one["parameters"] for one in message.components}
-    body = found.get("body", [])
-    names = [one.get("parameter_name") for one in body]
-    texts = [one["text"] for one in body]
-    return TemplateUse(
-        message.name,
-        message.language,
-        _read_header(found["header"][0]) if "header" in found else None,
-        dict(zip(names, texts, strict=True)) if any(names) else texts,
-    )
-
-
-def _read_header(parameter: dict[str, Any]) -> HeaderUse:
-    kind = parameter["type"]
-    return HeaderUse(**{kind: parameter["text"] if kind == "text" else parameter[kind]["link"]})
 
 
 @get("/apps/{appID:str}/campaigns/{campaignID:str}/size", role="editor")
@@ -210,7 +192,7 @@ async def send_test(request: Asked, appID: str, campaignID: str) -> Response[byt
         _OUTCOMES[outcome.outcome],
         "bad" if outcome.outcome in {"refused", "unknown"} else "good",
         recipient=outcome.recipient,
-        why=outcome.reason or "",
+        why=say(viewer_of(request).language, outcome.reason or ""),
     )
     return redirect(request, f"{base_of(appID, campaign_id)}/review", flash=flash)
 
@@ -235,10 +217,14 @@ async def _schedule(request: Asked, app_id: str, campaign_id: int, moment: str |
     services = of(request)
     async with services.pool.connection() as connection:
         sending = await sendings.find(connection, app_id, campaign_id)
+        due = None if moment is None else parse_moment(moment, "date")
+        policy = await policies.find_policy(connection, app_id)
+        if due is not None and policy.is_late(due, datetime.now(UTC)):
+            raise BadMoment("date", "when.past")
         if sending.stage == "draft":
             async with connection.transaction():
                 await drafts.change(connection, app_id, campaign_id, SendingChange(scheduled_at=moment))
             return
-    if moment is None:
+    if due is None:
         raise Unprocessable("a campaign that is scheduled needs a moment: pause or cancel it instead")
-    await act(request, app_id, campaign_id, "schedule", scheduled_at=parse_moment(moment, "date"))
+    await act(request, app_id, campaign_id, "schedule", scheduled_at=due)

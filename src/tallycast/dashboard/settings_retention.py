@@ -14,7 +14,7 @@ from tallycast.dashboard.pages import make_flash, redirect, render
 from tallycast.dashboard.places import moment_of
 from tallycast.errors import BadQuery, Unprocessable
 from tallycast.policies import Mode, PolicyChange, Retention
-from tallycast.web.answers import Asked, read_query, read_text
+from tallycast.web.answers import Asked
 from tallycast.web.services import of
 
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -75,12 +75,10 @@ def _go_back(request: Asked, app_id: str, key: str) -> Response[bytes]:
     return redirect(request, f"/apps/{app_id}/settings/retention", flash=make_flash(request, key))
 
 
-@get("/apps/{appID:str}/settings/retention/person", role="admin")
+@post("/apps/{appID:str}/settings/retention/person", role="admin", status_code=200)
 async def download_person(request: Asked, appID: str) -> Response[bytes]:
-    """Everything that is known about a number, as a file to be handed out."""
-    text = read_text(read_query(request), "number")
-    if text is None:
-        return redirect(request, f"/apps/{appID}/settings/retention")
+    """Everything that is known about a number, as a file to be handed out. No URL has the number, so no log keeps it."""
+    text = form_of(request).text("number")
     try:
         number = people.read_number(text)
     except BadQuery as problem:

@@ -11,7 +11,7 @@ from litestar.datastructures import Cookie
 from tallycast import administrations, db, invitations, passwords, sessions, signins, staff
 from tallycast.administrations import By
 from tallycast.dashboard.forms import form_of
-from tallycast.dashboard.guard import SESSION, local_path, viewer_of
+from tallycast.dashboard.guard import local_path, name_session, viewer_of
 from tallycast.dashboard.pages import make_cookie, make_preference, make_session_cookie, redirect, render
 from tallycast.errors import BadQuery, NotFound
 from tallycast.keys import BadKey
@@ -83,7 +83,7 @@ async def sign_out(request: Asked) -> Response[bytes]:
     if viewer.person is not None:
         async with of(request).pool.connection() as connection:
             await sessions.end(connection, viewer.person.staff_id, sessions.hash_token(viewer.token))
-    return redirect(request, "/sign-in", cookies=[make_cookie(request, SESSION, "", 0)])
+    return redirect(request, "/sign-in", cookies=[make_cookie(request, name_session(request), "", 0)])
 
 
 @get("/welcome/{token:str}", role="anyone")

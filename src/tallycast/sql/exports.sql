@@ -73,7 +73,7 @@ left join (
 where %(state)s::text is null or m.state = %(state)s
 
 -- name: list_campaigns
--- A page of the summary, word for word as the report gives it, as the columns of the export; queued stands beside it.
+-- A page of the summary as the columns of the export. The counts stand beside it, as the summary leaves some out for SMS.
 select s.ordinality as position,
   s.id as "campaignID",
   s.date,
@@ -89,13 +89,13 @@ select s.ordinality as position,
   n.queued,
   s.delivered,
   s.read,
-  s.replied,
-  s.pending,
-  s.failed
+  n.button_replies + n.clicks as replied,
+  n.pending,
+  n.failed
 from rows from (
   jsonb_to_recordset(%(page)s::jsonb) as (
     id text, date timestamptz, "campaignName" text, channel text, "createdBy" text, sender jsonb, subject text,
-    "totalRecipients" int, delivered int, read int, replied bigint, pending int, failed int
+    "totalRecipients" int, delivered int, read int
   )
 ) with ordinality as s
 join counts n on n.app_id = %(app_id)s and n.campaign_id = s.id::bigint

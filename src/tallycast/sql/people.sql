@@ -120,6 +120,11 @@ where app_id = %(app_id)s
 -- Bodies with the number that were not understood.
 delete from unreadable where app_id = %(app_id)s and position(convert_to(%(digits)s::text, 'UTF8') in raw) > 0
 
+-- name: erase_parked
+-- Receipts whose message nobody has, by an id that holds the number.
+delete from parked
+where app_id = %(app_id)s and (message_id ~ %(pattern)s::text or message_id like any(%(encodings)s::text[]))
+
 -- name: erase_identities
 -- The provider's own ids of the person.
 delete from identities

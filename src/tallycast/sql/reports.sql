@@ -88,6 +88,7 @@ from (
         when 'read' then case c.type when 'whatsApp' then n.read::float8 / nullif(n.delivered, 0) end
         when 'replied' then n.button_replies + n.clicks
         when 'pending' then n.pending
+        when 'queued' then n.queued
         when 'failed' then n.failed::float8 / nullif(n.total - n.queued, 0)
       end as figure
     from campaigns c

@@ -5,12 +5,17 @@ insert into staff (staff_id, email, name, eid, is_owner)
 values (%(staff_id)s, %(email)s, %(name)s, %(eid)s, %(is_owner)s)
 on conflict do nothing
 
+-- name: find_eid
+-- Whoever has this EID, in any case of its letters.
+-- scope: directory
+select staff_id from staff where lower(eid) = lower(%(eid)s)
+
 -- name: has_staff
 -- scope: directory
 select exists (select from staff)
 
--- name: lock_first_owner
--- Two people with two links must not both become the first owner.
+-- name: lock_staff
+-- Two people with two links must not both become the first owner, nor two at once have one EID.
 -- scope: directory
 select pg_advisory_xact_lock(7310594)
 

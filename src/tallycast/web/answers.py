@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote
 
 import msgspec
@@ -15,8 +15,7 @@ from litestar.exceptions import (
     SerializationException,
     ValidationException,
 )
-from litestar.response.base import ASGIResponse
-from litestar.types import Receive
+from litestar.types import Receive, Scope, Send
 
 from tallycast import db, idempotency
 from tallycast.errors import (
@@ -39,6 +38,7 @@ Choice = TypeVar("Choice", bound=str)
 MAX_LIMIT = 200
 _INT32 = 2**31 - 1
 _encoder = msgspec.json.Encoder()
+_JSON = b"application/json"
 _JSON_TYPES = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(;|$)")
 
 
@@ -48,6 +48,40 @@ class Failure(msgspec.Struct):
     code: int
     message: str
     cid: str
+
+
+class Encoded(NamedTuple):
+    """An answer as it goes out, for what is asked most: the framework's response is copied for each request."""
+
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    status: int = 200
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+def encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def encode_answer(
+    body: bytes, headers: dict[str, str] | None = None, content_type: bytes = _JSON, status: int = 200
+) -> Encoded:
+    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+    return Encoded(body, head + encode_headers(headers) if headers else head, status)
+
+
+async def answer_or_fail(work: Awaitable[Encoded], cid: str) -> Encoded:
+    """What the work answers, or the failure that it ends in. A mistake of ours goes on to the edge."""
+    try:
+        return await work
+    except Exception as error:
+        problem = find_problem(error)
+        if problem is None:
+            raise
+        return encode_answer(write_failure(problem, cid), problem.headers, status=problem.status)
 
 
 def cid_of(request: Asked) -> str:
@@ -78,14 +112,13 @@ def succeed_raw(
     return Response(body, status_code=status, media_type="application/json", headers=headers)
 
 
-def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None = None) -> ASGIResponse:
-    """The same past the framework's response, which is copied for each request: for what is asked most."""
+def succeed_fast(request: Asked, result: object, headers: dict[str, str] | None = None) -> Encoded:
+    """The same past the framework's response."""
     return succeed_encoded(request, _encoder.encode(result), headers)
 
 
-def succeed_encoded(request: Asked, result: bytes, headers: dict[str, str] | None = None) -> ASGIResponse:
-    body = write_success(result, cid_of(request))
-    return ASGIResponse(body=body, media_type="application/json", headers=headers)
+def succeed_encoded(request: Asked, result: bytes, headers: dict[str, str] | None = None) -> Encoded:
+    return encode_answer(write_success(result, cid_of(request)), headers)
 
 
 def write_failure(problem: Problem, cid: str) -> bytes:

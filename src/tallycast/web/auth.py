@@ -22,7 +22,7 @@ def actor_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     services: Services = connection.app.state["services"]
     if services.operator is not None:
         return services.operator
-    grant = connection.state["grant"]
+    grant = connection.scope["state"]["grant"]
     return f"token {grant.token_id}" + (f" ({grant.name})" if grant.name else "")
 
 
@@ -54,7 +54,7 @@ async def check_token(connection: ASGIConnection[Any, Any, Any, Any], handler: B
     scheme, _, token = _authorization(connection.scope["headers"]).partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized
-    grant = connection.state["grant"] = await services.tokens.check(
+    grant = connection.scope["state"]["grant"] = await services.tokens.check(
         token.strip(), connection.path_params["appID"], handler.opt["scope"]
     )
     if services.limiter is not None:

@@ -1,16 +1,14 @@
 """The change feed over HTTP."""
 
-import asyncio
 from typing import Any
 
 import msgspec
 from litestar import get
-from litestar.response.base import ASGIResponse
 
-from tallycast import changes
+from tallycast import changes, db
 from tallycast.changes import Change
 from tallycast.errors import BadQuery
-from tallycast.web.answers import MAX_LIMIT, Asked, read_int, read_query, read_text, succeed_fast
+from tallycast.web.answers import MAX_LIMIT, Asked, Encoded, read_int, read_query, read_text, succeed_fast
 from tallycast.web.openapi import Doc, Parameter
 from tallycast.web.services import of
 
@@ -52,6 +50,7 @@ class CampaignChanges(msgspec.Struct, frozen=True, rename="camel"):
 @get(
     "/data/campaign-changes",
     scope="reports:read",
+    is_direct=True,
     doc=Doc(
         operation_id="getCampaignChanges",
         summary="Sent campaigns whose figures changed since the last time",
@@ -77,7 +76,7 @@ class CampaignChanges(msgspec.Struct, frozen=True, rename="camel"):
         errors=(BadQuery,),
     ),
 )
-async def get_campaign_changes(request: Asked, appID: str) -> ASGIResponse:
+async def get_campaign_changes(request: Asked, appID: str) -> Encoded:
     """Each campaign is the summary's row as it is now, with `queued`, `changedAt` and, where tallycast sends it, its
     `stage`. Keep the cursor, and write what comes over what you have by `id`.
 
@@ -91,6 +90,6 @@ async def get_campaign_changes(request: Asked, appID: str) -> ASGIResponse:
     if limit > MAX_LIMIT:
         raise BadQuery(f"exceed maximum limit {MAX_LIMIT}")
     since = read_text(query, "since")
-    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).pool.connection() as connection:
+    async with db.lend(of(request).pool, _PATIENCE_SECONDS) as connection:
         page = await changes.list_page(connection, appID, since, limit)
     return succeed_fast(request, CampaignChanges(page.changes, page.cursor, page.has_more))

@@ -36,7 +36,8 @@ class Paused(msgspec.Struct, frozen=True):
 class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
     """A channel as the API shows it: never with its secrets, only whether it has one.
 
-    `ratePerSecond` is how many messages (SMS: parts) go out a second; null where the provider only receives.
+    `ratePerSecond` is how many messages (SMS: parts) go out a second; null where the provider only receives. `heardAt` is
+    when the provider said something last, a receipt or a reply, to within five seconds; null where it never did.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ChannelView(msgspec.Struct, frozen=True, rename="camel"):
     rate_per_second: float | None
     paused: Paused | None
     created_at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    heard_at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None
 
 
 class CreatedChannel(msgspec.Struct, frozen=True):
@@ -76,6 +78,7 @@ def _view(request: Asked, channel: Channel) -> ChannelView:
         channel.rate_per_second,
         _view_pause(channel),
         write_moment(channel.created_at),
+        None if channel.heard_at is None else write_moment(channel.heard_at),
     )
 
 

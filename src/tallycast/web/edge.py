@@ -23,8 +23,6 @@ Headers = list[tuple[bytes, bytes]]
 Message = Any
 Scope = Any
 log = logging.getLogger("tallycast.edge")
-_COUNTER = itertools.count()
-_PREFIX = ""
 _SMALLEST = 1024
 _COMPRESSIBLE = re.compile(rb"application/(json|javascript|x-ndjson)|text/|image/svg")
 _SECURITY: Headers = [
@@ -53,17 +51,13 @@ _EXPOSED = (
 _FAILURE = b'{"code":6451001,"message":"Bad response from the service","cid":"%s"}'
 
 
-def make_cid() -> str:
-    """An id that no other request has: 48 random bits per process, then a count."""
-    global _PREFIX  # noqa: PLW0603 - made after the fork, so that no two processes share it
-    if not _PREFIX.startswith(f"{os.getpid():x}."):
-        _PREFIX = f"{os.getpid():x}.{os.urandom(6).hex()}"
-    return f"{_PREFIX.partition('.')[2]}{next(_COUNTER):08x}"
-
-
 class Edge:
+    """One per process, made after the fork: each draws a prefix of its own for the ids of its requests."""
+
     def __init__(self, app: ASGIApp, cors_origins: tuple[str, ...]) -> None:
         self._app = app
+        self._prefix = os.urandom(6).hex()
+        self._count = itertools.count()
         self._cors_origins = frozenset(origin.encode() for origin in cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,6 +65,10 @@ class Edge:
             await self._app(scope, receive, send)
             return
         await Exchange(self, scope, receive, send).run(self._app)
+
+    def make_cid(self) -> str:
+        """An id that no other request has: 48 random bits per process, then a count."""
+        return f"{self._prefix}{next(self._count):08x}"
 
     def cors_headers(self, scope: Scope, origin: bytes | None) -> Headers:
         if not self._cors_origins or not scope["path"].startswith("/v1/api/"):
@@ -98,7 +96,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._cid = make_cid()
+        self._cid = edge.make_cid()
         self._start: Message | None = None
         self._started = False
         self._is_head = False
@@ -167,7 +165,7 @@ class Exchange:
             headers: Headers = [*self._start["headers"], *_SECURITY, *self._cors]
             headers.append(_DOCS if self._path == "/docs" else _PAGES)
             headers.append((b"x-correlation-id", self._cid.encode()))
-            if self._path.startswith(_PRIVATE) and not any(name == b"cache-control" for name, _ in headers):
+            if self._path.startswith(_PRIVATE) and b"cache-control" not in dict(headers):
                 headers.append((b"cache-control", b"no-store"))
             if (
                 self._has_unread

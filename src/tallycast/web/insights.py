@@ -3,7 +3,6 @@
 from typing import Any
 
 from litestar import Response, get
-from litestar.response.base import ASGIResponse
 
 from tallycast import attention, campaigns, insights, recipients
 from tallycast.attention import Attention
@@ -12,6 +11,7 @@ from tallycast.insights import Insights
 from tallycast.recipients import STANDINGS, Filter, Recipient, Story
 from tallycast.web.answers import (
     Asked,
+    Encoded,
     Query,
     next_link,
     read_choice,
@@ -201,7 +201,7 @@ async def get_insights(request: Asked, appID: str, campaignID: str) -> Response[
         errors=(BadQuery, NotFound),
     ),
 )
-async def list_recipients(request: Asked, appID: str, campaignID: str) -> ASGIResponse:
+async def list_recipients(request: Asked, appID: str, campaignID: str) -> Encoded:
     """In the order of recording; all conditions must hold. Each figure of the insights has the filter that lists
     exactly the recipients behind it. While there is more, the header `Link` leads to the next page.
     """

@@ -64,6 +64,7 @@ class Doc:
     other_types: tuple[str, ...] = ()  # what it may be instead, as the query says
     errors: tuple[type[Problem], ...] = field(default=())
     is_idempotent: bool = False
+    is_tagged: bool = False  # the answer has an entity tag
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Doc":
         """The framework copies its routes; what describes one does not change, and its types cannot be copied."""
@@ -80,6 +81,22 @@ OFFSET = Parameter(
     "How many to skip.",
     {"type": "integer", "format": "int32", "minimum": 0, "default": 0},
 )
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A key of your choice: the same request with the same key is done once.",
+    "schema": {"type": "string", "maxLength": 255},
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of an answer that you have.",
+    "schema": {"type": "string"},
+}
+_TAG_HEADERS = {"ETag": {"description": "Stands for the result.", "schema": {"type": "string"}}}
+_UNCHANGED = {"description": "The result is still the one of If-None-Match.", "headers": _TAG_HEADERS}
 _APP_ERRORS: tuple[type[Problem], ...] = (Unauthorized, Forbidden, TooManyRequests)
 _MEANINGS: dict[type[Problem], str] = {
     BadQuery: "A parameter or the body cannot be read; the message names it.",
@@ -180,6 +197,7 @@ def _write_operation(operation: Operation, schemas: dict[int, Any]) -> dict[str,
         written["description"] += f"\n\nNeeds the scope `{operation.scope}`."
     written["responses"] = {
         **{str(status): _success(doc, schemas) for status in (doc.status, doc.later) if status},
+        **({"304": _UNCHANGED} if doc.is_tagged else {}),
         **{str(e.status): _failure(e) for e in errors},
     }
     if doc.body is not None:
@@ -218,21 +236,13 @@ def _parameters(path: str, doc: Doc) -> list[dict[str, Any]]:
         }
         for p in doc.query
     ]
-    if doc.is_idempotent:
-        found.append(
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "required": False,
-                "description": "A key of your choice: the same request with the same key is done once.",
-                "schema": {"type": "string", "maxLength": 255},
-            }
-        )
+    found += [_IDEMPOTENCY_KEY] if doc.is_idempotent else []
+    found += [_IF_NONE_MATCH] if doc.is_tagged else []
     return found
 
 
 def _success(doc: Doc, schemas: dict[int, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "Success"}
+    answer: dict[str, Any] = {"description": "Success"} | ({"headers": _TAG_HEADERS} if doc.is_tagged else {})
     if doc.status == 302:  # noqa: PLR2004 - Found
         return {
             "description": "Redirect to the target",

@@ -1,10 +1,8 @@
 """The reports that existing clients read: sent-campaigns-summary and sent-campaigns-detail."""
 
-import asyncio
 from typing import Any
 
 from litestar import get
-from litestar.response.base import ASGIResponse
 
 from tallycast import reports
 from tallycast.campaigns import parse_id
@@ -12,6 +10,7 @@ from tallycast.errors import BadQuery, NotFound
 from tallycast.reports import Detail, Summary
 from tallycast.web.answers import (
     Asked,
+    Encoded,
     next_link,
     read_choice,
     read_int,
@@ -76,6 +75,7 @@ _DETAIL_EXAMPLE: list[dict[str, Any]] = [
 @get(
     "/data/sent-campaigns-summary",
     scope="reports:read",
+    is_direct=True,
     doc=Doc(
         operation_id="getSentCampaignsSummary",
         summary="Sent campaigns with their totals, the newest first",
@@ -94,9 +94,10 @@ _DETAIL_EXAMPLE: list[dict[str, Any]] = [
         result=list[Summary],
         example=_SUMMARY_EXAMPLE,
         errors=(BadQuery,),
+        is_tagged=True,
     ),
 )
-async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse:
+async def get_sent_campaigns_summary(request: Asked, appID: str) -> Encoded:
     """Campaigns whose `date` is in `startAt <= date < endAt`. Fields that a channel does not have are left out:
     an SMS campaign has no `subject`, `read`, `replied`, `pending`, `failed`, `sender.channelName` and
     `sender.sourceName`; a WhatsApp campaign has no `sender.senderEID`.
@@ -111,7 +112,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
     limit, offset = read_page(query)
     start_at, end_at = read_period(query)
     channel_type = read_choice(query, "channel", _CHANNELS)
-    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).readers.connection() as connection:
+    async with of(request).readers.lend(_PATIENCE_SECONDS) as connection:
         page = await reports.summarize(connection, appID, limit, offset, start_at, end_at, channel_type)
     headers = next_link(request, f"offset={offset + limit}") if page.has_more and limit else None
     return succeed_tagged(request, page.rows, headers)
@@ -120,6 +121,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
 @get(
     "/data/sent-campaigns-detail",
     scope="reports:read",
+    is_direct=True,
     doc=Doc(
         operation_id="getSentCampaignsDetail",
         summary="What became of each recipient of a campaign",
@@ -144,7 +146,7 @@ async def get_sent_campaigns_summary(request: Asked, appID: str) -> ASGIResponse
         errors=(BadQuery, NotFound),
     ),
 )
-async def get_sent_campaigns_detail(request: Asked, appID: str) -> ASGIResponse:
+async def get_sent_campaigns_detail(request: Asked, appID: str) -> Encoded:
     """Recipients in the order in which they were recorded. Page with `offset`, or follow `Link` with its cursor.
 
     SMS: Pending (not handed over), Submitted, Delivered, Undelivered. WhatsApp: Queued (not handed over), Pending,
@@ -163,7 +165,7 @@ async def get_sent_campaigns_detail(request: Asked, appID: str) -> ASGIResponse:
     cursor = read_int(query, "cursor", 0)
     if cursor < 0:
         raise BadQuery.of("cursor must be one that a Link header gave")
-    async with asyncio.timeout(_PATIENCE_SECONDS), of(request).readers.connection() as connection:
+    async with of(request).readers.lend(_PATIENCE_SECONDS) as connection:
         page = await reports.detail(connection, appID, history_id, limit, offset, cursor, status)
         campaign_id = parse_id(history_id)
         headers = {} if page.rows else await explain_absence(connection, appID, campaign_id)

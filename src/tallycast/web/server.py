@@ -64,6 +64,7 @@ from tallycast.web import (
     webhooks,
 )
 from tallycast.web.auth import check_token
+from tallycast.web.direct import Direct
 from tallycast.web.edge import Edge
 from tallycast.web.framework import make_application
 from tallycast.web.services import lifespan, make_services
@@ -188,6 +189,7 @@ PAGES = Router(
         actions.ask_start,
         *actions.ACTIONS,
         actions.retry_failed,
+        actions.leave_action,
         settings_channels.show_settings,
         settings_channels.list_channels,
         settings_channels.show_new,
@@ -264,16 +266,18 @@ def make_app(settings: Settings, url: str) -> ASGIApp:
     _end_with_parent()
     set_up_logging(settings.log_format, settings.log_level)
     logging.getLogger("litestar").setLevel(logging.ERROR)
-    litestar = make_litestar(settings, url)
-    return Edge(_send_on(litestar, webhooks.Webhooks(litestar.state["services"])), settings.cors_origins)
+    return Edge(_send_on(make_litestar(settings, url)), settings.cors_origins)
 
 
-def _send_on(litestar: ASGIApp, webhooks_app: ASGIApp) -> ASGIApp:
-    """Webhooks to their own application, everything else to the framework's routes."""
+def _send_on(litestar: Litestar) -> ASGIApp:
+    """Webhooks to their own application, reports the direct way, everything else to the framework's routes."""
+    webhooks_app, direct = webhooks.Webhooks(litestar.state["services"]), Direct(litestar)
 
     async def send_on(scope: Scope, receive: Receive, send: Send) -> None:
-        is_webhook = scope["type"] == ScopeType.HTTP and scope["path"].startswith("/webhooks/")
-        await (webhooks_app if is_webhook else litestar)(scope, receive, send)
+        app: ASGIApp | None = litestar
+        if scope["type"] == ScopeType.HTTP:
+            app = webhooks_app if scope["path"].startswith("/webhooks/") else direct.find(scope)
+        await (app or litestar)(scope, receive, send)
 
     return send_on
 

@@ -15,14 +15,13 @@ from tallycast.providers import PROVIDERS, Signed, meta
 from tallycast.providers.values import own_reference
 from tallycast.receipts import Arrival, now_ms
 from tallycast.telemetry import UNREADABLE
-from tallycast.web.answers import find_problem, read_body, write_failure, write_success
+from tallycast.web.answers import Encoded, answer_or_fail, encode_answer, read_body, write_success
 from tallycast.web.openapi import Doc, Operation, Parameter
 from tallycast.web.services import Services
 
 log = logging.getLogger("tallycast.webhooks")
 _EXAMPLE = {"receipts": [{"messageID": "m-1", "status": "delivered", "timestamp": "2026-11-23T03:00:04Z"}]}
 PATH = "/webhooks/{provider}/{channelID}"
-_JSON = b"application/json"
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
@@ -71,22 +70,10 @@ class Webhooks:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         hook = _read_hook(scope, receive)
         scope["path_template"] = PATH
-        status, headers = 200, {}
-        try:
-            content_type, body = await self._answer(hook)
-        except Exception as error:
-            problem = find_problem(error)
-            if problem is None:
-                raise
-            content_type, body = _JSON, write_failure(problem, hook.cid)
-            status, headers = problem.status, problem.headers
-        head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-        head += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": head})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        answer = await answer_or_fail(self._answer(hook), hook.cid)
+        await answer(scope, receive, send)
 
-    async def _answer(self, hook: Hook) -> tuple[bytes, bytes]:
-        """The content type and body of a success."""
+    async def _answer(self, hook: Hook) -> Encoded:
         _, _, provider, channel_id, *rest = [*hook.path.split("/"), "", ""]
         if not channel_id or any(rest):
             raise MethodNotFound.at(hook.method, hook.path)
@@ -97,7 +84,7 @@ class Webhooks:
             raise NotFound(f"no channel {channel_id} of {provider}")
         return await self._receive(hook, known) if hook.method == "POST" else _answer_handshake(hook, known)
 
-    async def _receive(self, hook: Hook, known: OpenChannel) -> tuple[bytes, bytes]:
+    async def _receive(self, hook: Hook, known: OpenChannel) -> Encoded:
         """200 means that every fact of the body is durable. A body, or a part, that is not understood is kept raw."""
         channel, settings = known.channel, self._services.settings
         body = await read_body(hook.receive, hook.headers.get("content-length", ""), settings.max_body_mb)
@@ -119,8 +106,8 @@ class Webhooks:
                     "not understood, kept raw: %s", event.reason, extra={"channel": channel.channel_id}
                 )
         if channel.provider == "twilio":
-            return b"text/xml", _EMPTY_TWIML
-        return _JSON, write_success(b'{"events":%d}' % len(events), hook.cid)
+            return encode_answer(_EMPTY_TWIML, content_type=b"text/xml")
+        return encode_answer(write_success(b'{"events":%d}' % len(events), hook.cid))
 
 
 def _add_reference(query: str, events: list[Event]) -> list[Event]:
@@ -155,7 +142,7 @@ def _authenticate(hook: Hook, known: OpenChannel, settings: Settings, body: byte
         raise Unauthorized("the request does not prove that it knows the channel's secret")
 
 
-def _answer_handshake(hook: Hook, known: OpenChannel) -> tuple[bytes, bytes]:
+def _answer_handshake(hook: Hook, known: OpenChannel) -> Encoded:
     """Meta's `hub.challenge`, if `hub.verify_token` is the channel's, else Forbidden."""
     if known.channel.provider != "meta":
         raise NotFound("only Meta's webhooks have a handshake")
@@ -163,7 +150,7 @@ def _answer_handshake(hook: Hook, known: OpenChannel) -> tuple[bytes, bytes]:
     challenge = meta.answer_handshake(known.secrets.webhook_secret, known.secrets.credentials, query)
     if challenge is None:
         raise Forbidden("hub.verify_token is not the channel's")
-    return b"text/plain; charset=utf-8", challenge.encode()
+    return encode_answer(challenge.encode(), content_type=b"text/plain; charset=utf-8")
 
 
 _HANDSHAKE = Doc(

@@ -64,8 +64,8 @@ addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll("[data-filters] :disabled")) field.disabled = false;
 });
 
-// A form that changes something is sent once, however often its button is pressed.
-on("submit", "form[method=post]", (form, event) => {
+// A form that changes something is sent once, however often its button is pressed. A download leaves its page as it is.
+on("submit", "form[method=post]:not([data-download])", (form, event) => {
   if (form.dataset.sent) event.preventDefault();
   else if (!event.defaultPrevented) {
     form.dataset.sent = "1";
@@ -78,6 +78,17 @@ addEventListener("pageshow", () => {
     form.removeAttribute("aria-busy");
   }
 });
+
+// Fields that one choice needs are shown with it: data-shown-with="name=value" of the form's radio buttons.
+const fit = (form) => {
+  for (const part of form.querySelectorAll("[data-shown-with]")) {
+    const [name, value] = part.dataset.shownWith.split("=");
+    const chosen = form.elements[name]?.value;
+    part.hidden = chosen !== undefined && chosen !== value;
+  }
+};
+for (const part of document.querySelectorAll("[data-shown-with]")) fit(part.closest("form"));
+on("change", "form [type=radio]", (field) => fit(field.form));
 
 // A file can be dropped on the form that asks for one.
 on("dragover", "[data-drop]", (form, event) => {
