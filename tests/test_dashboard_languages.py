@@ -29,7 +29,7 @@ SOURCE = Path(tallycast.__file__).parent
 CHINESE = "zh-Hant"
 # Whose texts no page shows: commands, the simulator, and parts of the API that the dashboard has no form for.
 ELSEWHERE = re.compile(
-    r"(api|cli|commands|config|demo|embedded|assistant|simulator|parameters|recordings|intake|changes|live)\b"
+    r"(api|cli|commands|config|demo|embedded|assistant|simulator|parameters|recordings|intake|changes|live|rotation)\b"
     r"|web/(?!answers|uploads)|(api|cli|demo)_"
 )
 # What refuses, and what becomes a reason that is kept.
