@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import tallycast
-from tallycast import administrations, apps, audit, databases, db, embedded, migrations
+from tallycast import administrations, apps, audit, citus, databases, db, embedded, migrations
 from tallycast.administrations import By
 from tallycast.commands import (
     Commands,
@@ -123,12 +123,18 @@ def demo(settings: Settings) -> None:
 
 
 @main.command()
+@click.option(
+    "--citus", "is_spread", is_flag=True, help="Then spread the tables over the database's Citus cluster."
+)
 @stored
-def migrate(settings: Settings) -> None:
+def migrate(settings: Settings, *, is_spread: bool) -> None:
     """Bring the database's schema up to date (`serve` does it by itself)."""
     with databases.reach(settings) as url:
         applied = migrations.migrate(url)
-    click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+        click.echo("\n".join(f"applied {name}" for name in applied) or "the schema is up to date")
+        if is_spread:
+            placed = citus.distribute(url)
+            click.echo("\n".join(f"placed {name}" for name in placed) or "all tables are placed")
 
 
 @main.group()

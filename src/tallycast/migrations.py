@@ -41,7 +41,7 @@ def migrate(url: str) -> list[str]:
         if connection.info.server_version < _MINIMUM_VERSION:
             version = connection.info.server_version // 10_000
             raise UnfitDatabase(f"PostgreSQL 15 or later is needed, this server is version {version}")
-        with _locked(connection):
+        with locked(connection):
             connection.execute(
                 "create table if not exists migrations "
                 "(number int primary key, name text not null, applied_at timestamptz not null default now())"
@@ -52,7 +52,7 @@ def migrate(url: str) -> list[str]:
 
 
 @contextmanager
-def _locked(connection: Connection) -> Iterator[None]:
+def locked(connection: Connection) -> Iterator[None]:
     """A transaction that no other migration runs beside; it may take as long as it needs, and plan as it likes."""
     with connection.transaction():
         connection.execute(_FREEDOM)
@@ -66,7 +66,7 @@ def _apply_missing(connection: Connection, number: int, name: str, text: str) ->
     known = "select from migrations where number = %s"
     if connection.execute(known, [number]).rowcount:
         return False
-    with _locked(connection):
+    with locked(connection):
         if connection.execute(known, [number]).rowcount:  # while this one waited
             return False
         connection.execute(text.encode())
