@@ -143,7 +143,8 @@ def refusals(url: str) -> dict[str, str]:
         for domain, name in QUERIES:
             connection.execute("deallocate all")
             try:
-                plan = explain(connection, load(domain)[name])
+                with connection.transaction(force_rollback=True):
+                    plan = explain(connection, load(domain)[name])
             except psycopg.Error as error:
                 found[f"{domain}.{name}"] = str(error)
                 continue
