@@ -3,6 +3,7 @@
 A `cid`, the access line, metrics, HEAD as GET, CORS for the API, security headers and compression.
 """
 
+import asyncio
 import itertools
 import logging
 import os
@@ -24,6 +25,8 @@ Message = Any
 Scope = Any
 log = logging.getLogger("tallycast.edge")
 _SMALLEST = 1024
+# Seconds for the next part of a body: bodies that stop half way would in the end take all connections there are.
+_PATIENCE = 30.0
 _COMPRESSIBLE = re.compile(rb"application/(json|javascript|x-ndjson)|text/|image/svg")
 _SECURITY: Headers = [
     (b"x-content-type-options", b"nosniff"),
@@ -151,7 +154,13 @@ class Exchange:
         return path if path.isprintable() else repr(path)
 
     async def receive(self) -> Message:
-        message: Message = await self._receive()
+        if not self._has_unread:  # to wait for the client's leave is not to wait for its body
+            return await self._receive()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                message: Message = await self._receive()
+        except TimeoutError:
+            return {"type": "http.disconnect"}
         self._has_unread = message.get("more_body", False)
         return message
 
