@@ -139,6 +139,8 @@ class Exchange:
             if not self._started:
                 await self._answer_failure()
         self._report(method, time.perf_counter() - began)
+        # Who is still held by a failure's traceback must not hold the connection.
+        del self._receive, self._send
 
     def _report(self, method: str, seconds: float) -> None:
         status: int = self._start["status"] if self._start else 500
