@@ -72,9 +72,10 @@ class Figures:
         """For people: the storms, then how often each fault was injected."""
         storms = _table(_HEAD, [one.cells() for one in (*self.storms, self.total())])
         faults = _table(("fault", "times"), [(name, str(n)) for name, n in self.total().injected.items()])
-        kept = f"{self.total().clicks_kept:,} of {self.total().clicks_answered:,}"
+        answered, kept = self.total().clicks_answered, self.total().clicks_kept
         clicks = (
-            f"Link clicks are answered before they are kept, so none is promised: {kept} redirects were kept."
+            f"Link clicks are answered before they are kept, so none is promised: {answered:,} redirects were "
+            f"answered and {kept:,} kept, also of those whose answer was lost on its way."
         )
         return f"{storms}\n\n{clicks}\n\n{faults}"
 
@@ -86,7 +87,8 @@ class Figures:
         (_DOCS / "faults.json").write_text(json.dumps(content, indent=2) + "\n")
         page = _DOCS / "faults.md"
         first, last = _MARKS
-        made = f"{first}\n{date}, on {machine}:\n\n{self.render()}\n{last}"
+        times = os.environ.get("TALLYCAST_FAULTS", "").replace("full", "20")
+        made = f"{first}\n{date}, on {machine}; faults of the storms {times} times each:\n\n{self.render()}\n{last}"
         page.write_text(re.sub(f"{first}.*{last}", lambda _: made, page.read_text(), flags=re.DOTALL))
 
 
