@@ -136,11 +136,13 @@ def test_a_downloaded_csv_and_xlsx_open_with_the_rows_of_the_page(enter: Enter, 
 def test_a_chosen_theme_stays_whatever_the_system_says(enter: Enter, choice: str, ground: str) -> None:
     page = enter("", color_scheme="light" if choice == "Dark" else "dark").open("/sign-in")
     page.get_by_text("Display").click()
-    page.get_by_role("button", name=choice).click()
+    with page.expect_navigation():
+        page.get_by_role("button", name=choice).click()
     page.reload()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     page.get_by_text("Display").click()
-    page.get_by_role("button", name="System").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="System").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
 
 
